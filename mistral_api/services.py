@@ -101,7 +101,7 @@ class Services:
         self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))
         self.delivery_counts = DeliveryCounts()
         self.recorder = _recorder(settings, writer_starter(self.writer_engine, self.delivery_counts))
-        self.model_servers = ModelServers(settings, self._sharing())
+        self.model_servers = self._open_model_servers()
         main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
@@ -159,6 +159,11 @@ class Services:
         settings = self.settings
         provider = "llama.cpp" if settings.supervised else "external"
         return open_tracer(os.environ, provider, settings.model_server_socket or settings.model_server_base_url)
+
+    def _open_model_servers(self) -> ModelServers:
+        servers = ModelServers(self.settings, self._sharing())
+        self.recorder.asked_models.known = servers.known_models
+        return servers
 
     def _sharing(self) -> Sharing:
         """Return what says whether the slots are shared."""
@@ -303,7 +308,12 @@ def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
 
 
 def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
-    policy = RecordingPolicy(settings.store_content, settings.store_attachment_bytes, settings.recording_required)
+    policy = RecordingPolicy(
+        settings.store_content,
+        settings.store_attachment_bytes,
+        settings.recording_required,
+        keeps_unstored=settings.store_false == "conversation",
+    )
     return Recorder(settings.data_dir / "journal", policy, start_delivery)
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+from mistral_api.constraints.schemas.admission import enforced_constraints
 from mistral_api.constraints.trial_model import vocabulary_version, write_trial_model
 from mistral_api.constraints.trial_process import TrialProcess, Verdict
 from mistral_api.constraints.trial_queue import TrialQueue, too_busy
@@ -20,7 +22,14 @@ from mistral_api.errors import Forbidden, InvalidRequest
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import GRAMMAR
 from mistral_api.wire.constraint_cost import TOO_COSTLY
-from mistral_api.wire.constraint_places import GRAMMAR_FIELD, Constraint, find_constraints
+from mistral_api.wire.constraint_places import (
+    GRAMMAR_FIELD,
+    Constraint,
+    PlacedSchema,
+    find_grammar,
+    find_schemas,
+    schema_constraint,
+)
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +74,16 @@ class ConstraintGate:
     Owns the process of trials, from the first trial to :meth:`close`.
     """
 
-    def __init__(self, data_dir: Path, model: Callable[[], Path | None]) -> None:
-        """``model`` returns the file of the model served, None where nobody knows it."""
+    def __init__(
+        self, data_dir: Path, model: Callable[[], Path | None], enforces: Callable[[], bool] = lambda: True
+    ) -> None:
+        """``model`` returns the file of the model served, None where nobody knows it.
+
+        ``enforces``: whether the model server is llama.cpp, which is told to enforce no more than it can.
+        """
         self._folder = data_dir / "constraints"
         self._model = model
+        self._enforces = enforces
         self._quarantine = QuarantineReader(data_dir)
         self._verdicts = VerdictStore(self._folder / "verdicts.jsonl")
         self._worked: dict[str, None] = {}
@@ -79,24 +94,37 @@ class ConstraintGate:
         self._known_vocabulary: tuple[Path | None, str] = (None, vocabulary_version(None))
         self._closed = False
 
-    def admit(self, body: object, caller: Caller) -> AdmittedConstraints:
-        """Admit the constraints of a valid request.
+    def admit(
+        self, body: object, caller: Caller, inputs: Sequence[PlacedSchema | Constraint] = ()
+    ) -> AdmittedConstraints:
+        """Admit the constraints of a valid request. ``inputs``: those of its custom tools, as what they become.
 
-        Raises Forbidden for a grammar of a caller without the scope; InvalidRequest for a constraint that is
-        quarantined or too costly, with the path of its field; Unavailable where too many wait for their trial.
+        Raises Forbidden for a grammar of a caller without the scope; InvalidRequest for a schema that cannot be
+        enforced, and for a constraint that is quarantined or too costly, with the path of its field; Unavailable where
+        too many wait for their trial.
         """
-        constraints = find_constraints(body) if isinstance(body, dict) else []
+        constraints = self._constraints_of(body, caller, inputs) if isinstance(body, dict) else []
         if not constraints:
             return NO_CONSTRAINTS
-        if constraints[-1].is_grammar and GRAMMAR not in caller.scopes:
-            text = f"'{GRAMMAR_FIELD}' needs the scope '{GRAMMAR}'."
-            raise Forbidden(text, param=GRAMMAR_FIELD)
         harmless, others = _by_harmlessness(constraints)
         uses = [self._as_admitted(each) for each in others] + _admitted_together(harmless)
         self.require_free(uses)
         for each in others:
             self._require_cheap(each, caller.owner)
         return AdmittedConstraints(uses, self)
+
+    def _constraints_of(
+        self, body: dict[str, Any], caller: Caller, inputs: Sequence[PlacedSchema | Constraint]
+    ) -> list[Constraint]:
+        """Return what the model server will be told to enforce."""
+        grammar = find_grammar(body)
+        if grammar is not None and GRAMMAR not in caller.scopes:
+            raise Forbidden(f"'{GRAMMAR_FIELD}' needs the scope '{GRAMMAR}'.", param=GRAMMAR_FIELD)
+        grammars = [each for each in (*inputs, grammar) if isinstance(each, Constraint)]
+        schemas = [*find_schemas(body), *(each for each in inputs if isinstance(each, PlacedSchema))]
+        if not schemas or not self._enforces():
+            return [*(schema_constraint(each.path, each.schema) for each in schemas), *grammars]
+        return [*enforced_constraints(schemas, body), *grammars]
 
     def _as_admitted(self, constraint: Constraint) -> Admitted:
         digest = constraint.digest.hex()

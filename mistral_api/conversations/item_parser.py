@@ -8,19 +8,30 @@ these travel as an ``input_file`` whose ``file_data`` is a data URL.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
+from mistral_api.conversations.encrypted_reasoning import decode_reasoning
+from mistral_api.conversations.tool_items import (
+    CALL_TYPES,
+    FUNCTION_OUTPUT,
+    OUTPUT_TYPES,
+    call_from_item,
+    has_own_content,
+    output_content,
+)
 from mistral_api.payload_types import JsonObject
-from mistral_api.payload_types.chat import ChatMessage, ContentPart, FileData, FunctionCall, ImageUrl, MessageContent
+from mistral_api.payload_types.chat import ChatMessage, ContentPart, FileData, ImageUrl, MessageContent
 from mistral_api.payload_types.responses import (
-    FunctionCallItem,
-    FunctionOutputItem,
+    AdditionalToolsItem,
+    AgentMessageItem,
+    CallItem,
     Item,
     ItemPart,
     MessageItem,
     ReasoningItem,
+    ToolOutputItem,
 )
 from mistral_api.recording.exchange import is_placeholder
 from mistral_api.wire.items import item_type
@@ -45,6 +56,8 @@ class _MessageBuilder:
     def __init__(self) -> None:
         self.messages: list[ChatMessage] = []
         self.turn: ChatMessage | None = None
+        # The ids of the calls by the ids of their items: some outputs name the latter.
+        self._call_ids: dict[str, str] = {}
 
     def add_message(self, item: MessageItem) -> None:
         """Add a message of any role."""
@@ -71,26 +84,50 @@ class _MessageBuilder:
         before = turn.get("reasoning_content")
         turn["reasoning_content"] = f"{before}\n{text}" if before else text
 
-    def add_call(self, item: FunctionCallItem) -> None:
-        """Add a function call of the model."""
+    def add_call(self, item: CallItem) -> None:
+        """Add a call of the model, of a tool of any kind."""
         turn = self.turn or self._begin_turn()
-        function: FunctionCall = {"name": item["name"], "arguments": item["arguments"]}
+        call_id = item.get("call_id") or item.get("id") or ""
+        self._call_ids[item.get("id") or call_id] = call_id
         calls = turn.get("tool_calls")
         if calls is None:
             calls = turn["tool_calls"] = []
-        calls.append({"id": item["call_id"], "type": "function", "function": function})
+        calls.append({"id": call_id} | call_from_item(item))
 
-    def add_output(self, item: FunctionOutputItem) -> None:
-        """Add the output of a function."""
+    def add_output(self, item: ToolOutputItem) -> None:
+        """Add the output of a tool of any kind."""
         self.turn = None
+        item_id = item.get("id") or ""
         message: ChatMessage = {
             "role": "tool",
-            "tool_call_id": item["call_id"],
-            "content": chat_content(item["output"]),
+            "tool_call_id": item.get("call_id") or self._call_ids.get(item_id, item_id),
+            "content": output_content(item) if has_own_content(item["type"]) else chat_content(_output(item)),
         }
-        if item.get("name"):
-            message["name"] = item["name"]
+        if _name(item):
+            message["name"] = _name(item)
+        if item["type"] != FUNCTION_OUTPUT:
+            message["item"] = item["type"]
         self.messages.append(message)
+
+    def add_agent_message(self, item: AgentMessageItem) -> None:
+        """Add what another agent of the client says; encrypted parts are readable for nobody here."""
+        self.turn = None
+        parts = [part for part in item["content"] if part["type"] != "encrypted_content"]
+        self.messages.append(
+            {
+                "role": "user",
+                "content": chat_content(parts),
+                "item": "agent_message",
+                "author": item["author"],
+                "recipient": item["recipient"],
+            }
+        )
+
+    def add_tools(self, item: AdditionalToolsItem) -> None:
+        """Add tools that the model may call from here on."""
+        self.turn = None
+        content = orjson.dumps({"tools": item["tools"]}).decode()
+        self.messages.append({"role": "developer", "content": content, "item": "additional_tools"})
 
     def _reasoning_turn(self) -> ChatMessage:
         """Return the current turn if it has nothing but reasoning yet, else a new one."""
@@ -109,9 +146,21 @@ class _MessageBuilder:
 _ADD: Mapping[str, Callable[[_MessageBuilder, Any], None]] = {
     "message": _MessageBuilder.add_message,
     "reasoning": _MessageBuilder.add_reasoning,
-    "function_call": _MessageBuilder.add_call,
-    "function_call_output": _MessageBuilder.add_output,
+    "agent_message": _MessageBuilder.add_agent_message,
+    "additional_tools": _MessageBuilder.add_tools,
+    **dict.fromkeys(CALL_TYPES, _MessageBuilder.add_call),
+    **dict.fromkeys(OUTPUT_TYPES, _MessageBuilder.add_output),
 }
+
+
+def _output(item: ToolOutputItem) -> str | list[ItemPart]:
+    output: str | list[ItemPart] = cast("Any", item)["output"]
+    return output
+
+
+def _name(item: ToolOutputItem) -> str | None:
+    name: str | None = cast("Any", item).get("name")
+    return name
 
 
 def _refusal(content: str | list[ItemPart]) -> str | None:
@@ -122,7 +171,10 @@ def _refusal(content: str | list[ItemPart]) -> str | None:
 
 
 def _reasoning_text(item: ReasoningItem) -> str:
-    """Return the reasoning itself, or else its summary."""
+    """Return the reasoning itself: its text, or what stands in its encrypted form; or else its summary."""
+    encrypted = None if item.get("content") else decode_reasoning(item.get("encrypted_content"))
+    if encrypted is not None:
+        return encrypted
     parts = item.get("content") or item.get("summary") or []
     return "\n".join(part["text"] for part in parts if part["text"])
 

@@ -159,7 +159,7 @@ def _find_message(session: Session, conversation: Conversation, item_id: str) ->
 def _without_item(message: ChatMessage, item: ItemId) -> ChatMessage | None:
     """Return what remains of a message, or None where it shows no other item."""
     remainder = without_nulls(message)
-    if item.type == "function_call":
+    if item.is_call:
         remainder.pop("function_call", None)
         remainder["tool_calls"] = _without_call(message.get("tool_calls") or [], item.call_number)
     elif item.type == "reasoning":

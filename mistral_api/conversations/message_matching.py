@@ -8,7 +8,8 @@ Clients send back what they have made of a message. The digest therefore covers 
 - a string, or the same text in parts; nothing, whether as null, as an empty text or as an absent field;
 - ``developer`` is ``system``, ``function`` is ``tool``, a ``function_call`` is a tool call;
 - the name and the arguments of a tool call, in whatever order and with whatever blanks these are written, and not its
-  id: some clients give calls ids of their own;
+  id: some clients give calls ids of their own; of a call that stands for an item of its own (``ToolCall.item``) without
+  the arguments that are null or empty, which a client gets and sends where the model wrote none;
 - an attachment as the hash of its data, whether the data is there or, in a stored message, its placeholder.
 
 Messages that instruct the model (``system``) have no digest: clients add, change and drop them between the turns, and
@@ -20,13 +21,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import takewhile
 from typing import Any, Final
 
 import orjson
 
 from mistral_api.conversations.search_text import compose
-from mistral_api.payload_types.chat import ChatMessage, MessageContent
+from mistral_api.payload_types.chat import ChatMessage, MessageContent, ToolCall
 from mistral_api.recording.exchange import attachment_hash
 
 # What a message without a digest has in its place: it matches nothing.
@@ -150,9 +152,25 @@ def _without_reasoning(text: str) -> str:
 
 def _normalize_calls(message: ChatMessage) -> list[object]:
     """Return the name and the arguments of each tool call, the one of a ``function_call`` too."""
-    calls = [call.get("function") for call in message.get("tool_calls") or [] if isinstance(call, dict)]
+    calls = [_normalize_call(call) for call in message.get("tool_calls") or [] if isinstance(call, dict)]
     single = message.get("function_call")
-    return [_normalize_function(function) for function in [*calls, *([single] if single else [])]]
+    return [*calls, _normalize_function(single)] if single else calls
+
+
+def _normalize_call(call: ToolCall) -> object:
+    custom = call.get("custom")
+    if call.get("type") == "custom" and isinstance(custom, dict):
+        return [custom.get("name"), "custom", custom.get("input")]
+    normalized = _normalize_function(call.get("function"))
+    if "item" not in call or not isinstance(normalized, list):
+        return normalized
+    name, arguments = normalized
+    with suppress(orjson.JSONDecodeError):
+        decoded = orjson.loads(arguments)
+        if isinstance(decoded, dict):
+            said = {each: value for each, value in decoded.items() if value not in (None, {}, "")}
+            return [name, orjson.dumps(said, option=_SORTED).decode()]
+    return normalized
 
 
 def _normalize_function(function: Any) -> object:

@@ -10,6 +10,7 @@ The first system messages of a conversation are rows of it. Later ones are attri
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +40,13 @@ from mistral_api.payload_types.completions import GeneratedMessage
 from mistral_api.system.identifiers import derived_id
 
 TITLE_LENGTH = 80
+# What coding agents put before the user's words, or into messages of the user before them: Claude Code and qwen-code,
+# then Codex (seen; the last one is its copy of a project's AGENTS.md).
+_OF_PROGRAMS = re.compile(
+    r"^[ \t]*(?:<(system-reminder|environment_context|user_instructions|recommended_plugins)>.*?(?:</\1>|\Z)\s*"
+    r"|# AGENTS\.md instructions[^\n]*\s*<INSTRUCTIONS>.*?(?:</INSTRUCTIONS>|\Z)\s*)+",
+    re.DOTALL | re.MULTILINE,
+)
 # The ids of answers are derived with numbers from here on, those of messages with their position in the sent list.
 _FIRST_ANSWER = 1 << 32
 
@@ -328,9 +336,11 @@ def _says_something_else(returned: ChatMessage, stored: ChatMessage) -> bool:
 
 
 def conversation_title(messages: Sequence[ChatMessage]) -> str | None:
-    """Return the beginning of the user's first text."""
-    for message in messages:
-        words = searchable_text(message.get("content")) if message.get("role") == "user" else None
-        if words and words.strip():
-            return " ".join(words.split())[:TITLE_LENGTH]
-    return None
+    """Return the beginning of the user's first text, without what coding agents put before it.
+
+    A message with nothing else gives the title only where no later one has a word of the user's own.
+    """
+    texts = [searchable_text(message.get("content")) or "" for message in messages if message.get("role") == "user"]
+    own_words = [_OF_PROGRAMS.sub(" ", text) for text in texts]
+    title = next((text for text in own_words + texts if text.strip()), None)
+    return None if title is None else " ".join(title.split())[:TITLE_LENGTH]

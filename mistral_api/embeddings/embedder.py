@@ -13,12 +13,14 @@ from mistral_api.embeddings.tasks import Batches, EmbeddingTask, ResultT, text_s
 from mistral_api.errors import ApiError, InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
+from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.payload_types import PayloadT, only
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
 from mistral_api.upstream.text_limit import TextLimit, TextSize
@@ -63,7 +65,8 @@ class Embedder:
             self._require_fit(task, payload, server, request.call)
         if server.feedback is not None:
             exchange.feedback = SupervisorFeedback(server.feedback)
-        model = payload.get("model") or server.catalogue.default()
+        model = server.catalogue.resolve(payload.get("model"))
+        payload = with_model(payload, model)
         exchange.begin(ExchangeOpening(messages=[], session_id=None, model=model))
         return _EmbeddingRun(task, payload, server, request.call, exchange).body(model)
 
@@ -171,6 +174,7 @@ class _EmbeddingRun(Generic[PayloadT, ResultT]):
         unknown = error.status in _NO_SUCH_URL and error.code != "model_not_found"
         if unknown or error.code == "not_supported" or error.message.startswith(_NO_POOLING):
             return not_supported(self._task, self._exchange.record.exchange.model)
+        name_refused_field(error, self._payload)
         error.param = error.param or self._task.field
         return error
 

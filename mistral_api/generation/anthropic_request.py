@@ -10,6 +10,7 @@ and its blocks lack fields that Anthropic's types demand (``signature``, ``input
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
@@ -17,20 +18,22 @@ import orjson
 from marshmallow import post_load
 
 from mistral_api.generation.anthropic_renderer import AnthropicRenderer
+from mistral_api.generation.anthropic_tools import chat_tools
 from mistral_api.generation.endpoint import CHAT, Dialect, Endpoint
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.anthropic import (
-    AnthropicTool,
     AnthropicToolChoice,
     AssistantBlock,
+    CompactionBlock,
     ContentBlock,
     DocumentBlock,
     ImageSource,
     MessagesPayload,
     OutputConfig,
     RequestMessage,
-    TextBlock,
+    SystemBlock,
+    ToolReferenceBlock,
     ToolResultBlock,
     ToolUseBlock,
     UserBlock,
@@ -40,9 +43,7 @@ from mistral_api.payload_types.chat import (
     ChatPayload,
     ContentPart,
     FunctionCall,
-    FunctionDefinition,
     NamedSchema,
-    Tool,
     ToolCall,
 )
 from mistral_api.wire import ChatCompletionRequest, load
@@ -54,16 +55,25 @@ from mistral_api.wire.engine_fields import LLAMA_CPP_CHAT
 _STAMP = re.compile(r"\A(x-anthropic-billing-header:)(?:\s*\w+=[^;\n]*;)+")
 
 
-def system_text(system: str | list[TextBlock]) -> str:
+def system_text(system: str | Sequence[SystemBlock]) -> str:
     """Return the system prompt as one string."""
-    texts = [system] if isinstance(system, str) else [block["text"] for block in system]
+    texts = [system] if isinstance(system, str) else [_system_line(block) for block in system]
     return "\n".join(_STAMP.sub(r"\1", text) for text in texts)
+
+
+def _system_line(block: SystemBlock) -> str:
+    if block["type"] == "text":
+        return block["text"]
+    word = "available now" if block["type"] == "tool_addition" else "no longer available"
+    return f"The tool {block['tool'].get('name', 'of an MCP server')} is {word}."
 
 
 def chat_messages(message: RequestMessage) -> list[ChatMessage]:
     """Return one message in OpenAI's form. The results of tools become messages of their own, before the rest."""
     if message["role"] == "system":
-        return [{"role": "system", "content": system_text(message["content"])}]
+        return [{"role": "system", "content": system_text(message["content"])}] if message["content"] else []
+    if not message.get("content"):  # the client kept an answer that was cut off before it said anything
+        return [{"role": message["role"], "content": ""}]
     if isinstance(message["content"], str):
         return [{"role": message["role"], "content": message["content"]}]
     return [_assistant(message["content"])] if message["role"] == "assistant" else _user(message["content"])
@@ -71,7 +81,7 @@ def chat_messages(message: RequestMessage) -> list[ChatMessage]:
 
 def _assistant(blocks: list[AssistantBlock]) -> ChatMessage:
     message: ChatMessage = {"role": "assistant"}
-    texts = [block["text"] for block in blocks if block["type"] == "text"]
+    texts = [text for block in blocks for text in _said(block)]
     thoughts = [block["thinking"] for block in blocks if block["type"] == "thinking"]
     calls = [_tool_call(block) for block in blocks if block["type"] == "tool_use"]
     message["content"] = "".join(texts) if texts or not calls else None
@@ -80,6 +90,13 @@ def _assistant(blocks: list[AssistantBlock]) -> ChatMessage:
     if calls:
         message["tool_calls"] = calls
     return message
+
+
+def _said(block: AssistantBlock) -> list[str]:
+    """Return the text of a block. The summary of earlier messages stands in their place, as if it had been said."""
+    if block["type"] == "text":
+        return [block["text"]]
+    return [block.get("content") or ""] if block["type"] == "compaction" else []
 
 
 def _tool_call(block: ToolUseBlock) -> ToolCall:
@@ -103,7 +120,7 @@ def _tool_message(block: ToolResultBlock) -> ChatMessage:
     return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": result}
 
 
-def _content(blocks: list[ContentBlock]) -> str | list[ContentPart]:
+def _content(blocks: Sequence[ContentBlock | CompactionBlock | ToolReferenceBlock]) -> str | list[ContentPart]:
     """Return one string where the blocks are a single text, else parts."""
     parts = [part for block in blocks for part in _parts(block)]
     if all(part["type"] == "text" for part in parts) and len(parts) <= 1:
@@ -111,9 +128,13 @@ def _content(blocks: list[ContentBlock]) -> str | list[ContentPart]:
     return parts
 
 
-def _parts(block: ContentBlock) -> list[ContentPart]:
+def _parts(block: ContentBlock | CompactionBlock | ToolReferenceBlock) -> list[ContentPart]:
     if block["type"] == "text":
         return [_text(block["text"])]
+    if block["type"] == "tool_reference":
+        return [_text(f"The tool {block['tool_name']} is available now.")]
+    if block["type"] == "compaction":
+        return [_text(block.get("content") or "")]
     if block["type"] == "image":
         return [{"type": "image_url", "image_url": {"url": _image_url(block["source"])}}]
     if block["type"] == "search_result":
@@ -145,14 +166,24 @@ def _image_url(source: ImageSource) -> str:
 # Fields that are translated, and fields that mean something to Anthropic's own servers alone.
 _TRANSLATED = ("messages", "system", "tools", "tool_choice", "stop_sequences", "thinking", "output_config", "metadata")
 _ANTHROPIC_ONLY = (
+    "anthropic_beta",
+    "anthropic_version",
+    "betas",
+    "billing_policy",
     "cache_control",
+    "compaction",
     "container",
     "context_management",
     "diagnostics",
+    "fallback_credit_token",
+    "fallbacks",
     "inference_geo",
     "mcp_servers",
     "service_tier",
     "speed",
+    "thread",
+    "user_profile_id",
+    "workspace_id",
 )
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -162,9 +193,11 @@ def chat_request(request: MessagesPayload) -> ChatPayload:
     # The fields that are left have the same names and meanings there.
     chat = cast("ChatPayload", omit(request, _TRANSLATED + _ANTHROPIC_ONLY))
     chat["messages"] = _messages(request)
-    if request.get("tools"):
-        chat["tools"] = [_tool(tool) for tool in request["tools"]]
-    if "tool_choice" in request:
+    tools = chat_tools(request)
+    if tools:
+        chat["tools"] = tools
+    # Where the tools are left out, the choice between them and none is too.
+    if "tool_choice" in request and (tools or request["tool_choice"]["type"] in ("any", "tool")):
         chat |= _tool_choice(request["tool_choice"])
     if request.get("stop_sequences"):
         # llama.cpp says only in its verbose form which sequence it met (tools/server/server-task.cpp).
@@ -179,16 +212,6 @@ def _messages(request: MessagesPayload) -> list[ChatMessage]:
         [{"role": "system", "content": system_text(request["system"])}] if request.get("system") else []
     )
     return leading + [each for message in request["messages"] for each in chat_messages(message)]
-
-
-def _tool(tool: AnthropicTool) -> Tool:
-    function: FunctionDefinition = {"name": tool["name"], "parameters": tool["input_schema"]}
-    description, strict = tool.get("description"), tool.get("strict")
-    if description is not None:
-        function["description"] = description
-    if strict is not None:
-        function["strict"] = strict
-    return {"type": "function", "function": function}
 
 
 def _tool_choice(choice: AnthropicToolChoice) -> ChatPayload:

@@ -5,6 +5,9 @@ model is made to write the call as JSON text (:class:`ForcedToolChoice`), which 
 ``tool_calls``. The tools are sent all the same: the model's template tells the model what they are for. With
 ``tool_choice: "none"`` llama.cpp looks for no calls in the answer itself.
 
+A custom tool's input may have to fit a grammar that no JSON schema says. Where that is the one tool to call, the text
+is the input itself, within that grammar (:class:`InputStage`).
+
 With one function to call, the text is its arguments. With several it is ``{"name": …, "arguments": …}`` in this order,
 with any white space between: the schema asks for it, and llama.cpp's grammars keep the order of required properties.
 """
@@ -12,7 +15,7 @@ with any white space between: the schema asks for it, and llama.cpp's grammars k
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,15 +33,24 @@ _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": Fal
 
 @dataclass(frozen=True, slots=True)
 class ForcedToolChoice:
-    """The demand to call one of these tools. ``named``: the client named the function."""
+    """The demand to call one of these tools. ``named``: the client named the function.
+
+    ``grammar``: what the input of the only one must fit, in GBNF.
+    """
 
     tools: list[Tool]
     named: bool
+    grammar: str | None = None
 
     @property
     def only_function(self) -> str | None:
         """The name of the function, where there is but one to call."""
         return str(self.tools[0]["function"]["name"]) if len(self.tools) == 1 else None
+
+    @property
+    def strict(self) -> bool:
+        """Whether a tool among them is strict: the schema of its arguments is enforced exactly."""
+        return any(tool["function"].get("strict") is True for tool in self.tools)
 
     @property
     def finish_reason(self) -> str:
@@ -57,6 +69,12 @@ class ForcedToolChoice:
         }
         return payload | {"tool_choice": "none", "response_format": form}
 
+    def stage(self) -> ToolCallStage:
+        """Return the stage that makes the call of the text."""
+        if self.grammar is not None:
+            return InputStage(self.only_function, self.finish_reason)
+        return ToolCallStage(self.only_function, self.finish_reason)
+
 
 def filter_allowed_tools(payload: ChatPayload) -> ChatPayload:
     """Return the request with ``{"type": "allowed_tools", …}`` as what it means: these tools alone, in that mode."""
@@ -68,15 +86,19 @@ def filter_allowed_tools(payload: ChatPayload) -> ChatPayload:
     return payload | {"tools": tools, "tool_choice": choice["allowed_tools"]["mode"]}
 
 
-def forced_tool_choice(payload: ChatPayload) -> ForcedToolChoice | None:
-    """Return the call that a request demands, None where it demands none."""
+def forced_tool_choice(payload: ChatPayload, grammars: Mapping[str, str] | None = None) -> ForcedToolChoice | None:
+    """Return the call that a request demands, None where it demands none.
+
+    ``grammars``: those of the inputs of custom tools that no schema says, by the names of their functions.
+    """
     choice = payload.get("tool_choice")
-    if choice == "required":
-        return ForcedToolChoice(payload["tools"], named=False)
-    if not isinstance(choice, dict):
+    tools, named = payload.get("tools") or [], isinstance(choice, dict)
+    if isinstance(choice, dict):
+        tools = [tool for tool in tools if tool["function"]["name"] == choice["function"]["name"]][:1]
+    elif choice != "required":
         return None
-    name = choice["function"]["name"]
-    return ForcedToolChoice([tool for tool in payload["tools"] if tool["function"]["name"] == name][:1], named=True)
+    name = tools[0]["function"]["name"] if len(tools) == 1 else ""
+    return ForcedToolChoice(tools, named, (grammars or {}).get(name))
 
 
 def _parameters(tool: Tool) -> JsonObject:
@@ -108,7 +130,7 @@ def _rebased(schema: Any, path: str) -> Any:
     if not isinstance(schema, dict):
         return schema
     rebased = {keyword: _rebased_value(keyword, value, path) for keyword, value in schema.items()}
-    if isinstance(schema.get("$ref"), str) and schema["$ref"].startswith("#"):
+    if isinstance(schema.get("$ref"), str) and (schema["$ref"] == "#" or schema["$ref"].startswith("#/")):
         rebased["$ref"] = path + schema["$ref"][1:]
     return rebased
 
@@ -122,6 +144,7 @@ def _rebased_value(keyword: str, value: Any, path: str) -> Any:
     return _rebased(value, path)
 
 
+_INPUT_OPENING = '{"input":"'
 _OPENING = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:\\.|[^"\\])*")\s*,\s*"arguments"\s*:\s*')
 # What belongs to a whole chunk of the model server: it goes out once, with the last chunk made of it.
 _CHUNK_EXTRAS = ("timings", "prompt_progress")
@@ -207,6 +230,18 @@ class ToolCallStage(ChunkStage):
                 text = call.unsent
         call.unsent = call.unsent[len(text) :]
         return text
+
+
+class InputStage(ToolCallStage):
+    """Makes the call of a custom tool of each choice's text, which is the tool's input.
+
+    Its arguments are written as those of any other: ``{"input": "…"}``.
+    """
+
+    def _read_arguments(self, call: _Call, *, last: bool) -> str:
+        text = orjson.dumps(call.unsent).decode()[1:-1]
+        call.unsent = ""
+        return text if call.arguments else _INPUT_OPENING + text
 
 
 def _is_json(text: str) -> bool:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
 
+from mistral_api.constraints.gate import AdmittedConstraints
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
 from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
 from mistral_api.generation.answer_cache import AnswerCache, CacheLookup, OpenStream
+from mistral_api.generation.custom_inputs import input_constraints
 from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
-from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
+from mistral_api.generation.plan import GenerationPlan, PlanRequest, UpstreamTraits, make_plan
 from mistral_api.generation.prompt import PromptBuilder, turns_of
 from mistral_api.generation.prompt_size import chat_size, prompt_sizes, prompts_of
 from mistral_api.generation.refused_field import name_refused_field
@@ -22,10 +23,12 @@ from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.stages import StagedStream
 from mistral_api.generation.stored_completion import store_completion
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback, new_slot_seed
+from mistral_api.generation.tool_catalogue import chat_catalogue
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
 from mistral_api.upstream.slot_owners import PlacedRequest, PromptSource
@@ -85,6 +88,7 @@ class Generator:
         self._gate = server.slot_gate
         self._slot_owners = server.slot_owners
         self._cache_salts = server.cache_salts
+        self._system_fingerprint = server.system_fingerprint
         supervised, catalogue = self._client.supervised, self._catalogue
         self._traits = UpstreamTraits(
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
@@ -124,18 +128,26 @@ class Generator:
 
         ``call`` is the one by which the model server will be asked: not twice with what has been quarantined meanwhile.
         """
-        exchange.constraints = self._constraints.admit(request.body, request.caller)
+        exchange.constraints = self._admit(request)
         if exchange.constraints.uses:
             call.before_retry = exchange.constraints.require_free
 
     def require_admitted(self, request: RequestContext) -> None:
         """Refuse what :meth:`admit_constraints` refuses, in a request that generates nothing."""
-        self._constraints.admit(request.body, request.caller)
+        self._admit(request)
+
+    def _admit(self, request: RequestContext) -> AdmittedConstraints:
+        body = request.body
+        tools = body.get("tools") if isinstance(body, dict) else None
+        inputs = input_constraints(tools) if tools else ()
+        return self._constraints.admit(body, request.caller, inputs)
 
     def served_model(self, model: str | None) -> str | None:
-        """Return the model that answers, where it is known. Raises NotFound for one that is not served."""
-        self._catalogue.check(model)
-        return model or self._catalogue.default()
+        """Return the model that answers, where it is known; it may stand in for the one that is named.
+
+        Raises NotFound for one that is not served.
+        """
+        return self._catalogue.resolve(model)
 
     def slot_seed(self, payload: ChatPayload, exchange: RunningExchange) -> int | None:
         """Have the supervisor told of a generation when it ends. Return the seed by which it recognises the slot."""
@@ -145,14 +157,12 @@ class Generator:
         exchange.feedback = SupervisorFeedback(self._feedback, seed, exchange.constraints)
         return seed
 
-    def open_chat_stream(
-        self, payload: ChatPayload, seed: int | None, exchange: RunningExchange, call: UpstreamCall
-    ) -> SSEStream:
+    def open_chat_stream(self, wanted: PlanRequest, exchange: RunningExchange, call: UpstreamCall) -> SSEStream:
         """Return the chunks that answer a valid chat payload, whether or not it asks for a stream.
 
         Raises our exceptions.
         """
-        plan = self._plan(CHAT, payload, None, seed, call)
+        plan = self._plan(CHAT, wanted, None, call)
         plan.ask_for_stream()
         return self._open(_PlannedRequest(CHAT, plan), exchange, call)
 
@@ -183,6 +193,7 @@ class Generator:
     ) -> tuple[_PlannedRequest, GenerationPipeline]:
         """Journal a valid request. Return what the model server will be asked, and the pipeline that asks it."""
         model = self.served_model(payload.get("model"))
+        payload = with_model(payload, model)
         exchange.transcript.choices_per_prompt = payload.get("n") or 1
         renderer = endpoint.dialect.renderer(exchange.transcript, payload, session.session_id)
         if endpoint is CHAT and payload.get("store"):
@@ -206,11 +217,11 @@ class Generator:
                 is_new_session=session.is_new,
             )
         )
-        plan = self._plan(endpoint, prompt, continued_prompt, seed, request.call)
+        plan = self._plan(endpoint, PlanRequest(prompt, seed), continued_prompt, request.call)
         show_progress = bool(payload.get("return_progress")) and endpoint.dialect.shows_progress
         planned = _PlannedRequest(endpoint, plan, show_progress)
         open_stream = partial(self._open, planned, exchange, request.call)
-        name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
+        name_field = partial(name_refused_field, body=request.body)
         return planned, GenerationPipeline(exchange, renderer, open_stream, name_field)
 
     def _with_images(
@@ -230,16 +241,18 @@ class Generator:
     def _plan(
         self,
         endpoint: Endpoint,
-        payload: ChatPayload,
+        wanted: PlanRequest,
         continued: ContinuedSession | None,
-        seed: int | None,
         call: UpstreamCall,
     ) -> GenerationPlan:
         if endpoint.chat:
+            if wanted.catalogue is None:
+                wanted, continued = _with_functions(wanted, continued)
+            payload = wanted.payload
             messages = self._prompts.prompt(payload, continued, payload.get("truncation"), call)
-            payload = payload | {"messages": messages}
+            wanted = replace(wanted, payload=payload | {"messages": messages})
         query = partial(self._query, call)
-        return make_plan(endpoint, payload, self._traits, seed, query)
+        return make_plan(endpoint, wanted, self._traits, query)
 
     def _query(self, call: UpstreamCall, path: str, payload: Mapping[str, object]) -> JsonObject:
         return self._client.query(path, payload, call)
@@ -260,7 +273,8 @@ class Generator:
     ) -> ChunkStream:
         """Send one request, and return its stream once the model server begins to answer."""
         response = self._send(planned, source, call, request)
-        return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress)
+        fingerprint = self._system_fingerprint()
+        return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress, fingerprint=fingerprint)
 
     def _body_getter(
         self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall
@@ -308,6 +322,24 @@ class Generator:
         if salts is None or self._traits.llama_cpp():
             return self._slot_owners.place(source, placed.request, count, placed.end)
         return PlacedRequest(salts.salted(source.owner, placed.request), placed.end)
+
+
+def _with_functions(
+    wanted: PlanRequest, continued: ContinuedSession | None
+) -> tuple[PlanRequest, ContinuedSession | None]:
+    """Return a chat in which functions are all that is called, with the catalogue of its tools.
+
+    Most chats are so already, and have none.
+    """
+    payload = wanted.payload
+    histories = () if continued is None else (continued.leading, continued.history, continued.sent)
+    catalogue = chat_catalogue(payload, *histories)
+    if catalogue is None:
+        return wanted, continued
+    if continued is not None:
+        leading, history, sent = (catalogue.messages_for_model(messages) for messages in histories)
+        continued = replace(continued, leading=leading, history=history, sent=sent)
+    return PlanRequest(catalogue.chat_payload(payload), wanted.seed, catalogue), continued
 
 
 def _prompt_source(exchange: RunningExchange) -> PromptSource:

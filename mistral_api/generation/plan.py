@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mistral_api.errors import InvalidRequest, ModelServerFailed
+from mistral_api.errors import ModelServerFailed
 from mistral_api.generation.deprecated_functions import FunctionCallStage, functions_to_tools
 from mistral_api.generation.endpoint import COMPLETION, OWN_FIELDS, Endpoint
+from mistral_api.generation.enforced_schemas import Query, enforce_call, enforce_schemas, has_schemas
 from mistral_api.generation.forced_tool_calls import (
     ForcedToolChoice,
-    ToolCallStage,
     filter_allowed_tools,
     forced_tool_choice,
 )
 from mistral_api.generation.legacy_completion import LegacyCompletionStage
 from mistral_api.generation.logprobs import LogprobsStage
+from mistral_api.generation.refused_field import unknown_token, unknown_token_refusal
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
 from mistral_api.generation.supervisor_feedback import RANDOM_SEED
-from mistral_api.payload_types import JsonObject, omit
+from mistral_api.generation.tool_catalogue import ToolCatalogue
+from mistral_api.generation.tool_kind_stage import ToolKindStage
+from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.upstream.request_limits import RequestLimits
 
 _UINT32 = 2**32
 _LOGPROBS = ("logprobs", "top_logprobs", "post_sampling_probs")
-
-# Sends a request to a path of the model server, and returns the JSON object it is answered with.
-Query = Callable[[str, Mapping[str, object]], JsonObject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,21 @@ class GenerationPlan:
         ]
 
 
-def make_plan(
-    endpoint: Endpoint, payload: ChatPayload, traits: UpstreamTraits, seed: int | None, query: Query
-) -> GenerationPlan:
-    """Return the plan for a valid request. ``seed``: for a request that brings none."""
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """A valid request. ``seed``: for one that brings none.
+
+    ``catalogue``: where the client knows tools that are no functions. The tools of the payload are its functions then.
+    """
+
+    payload: ChatPayload
+    seed: int | None = None
+    catalogue: ToolCatalogue | None = None
+
+
+def make_plan(endpoint: Endpoint, wanted: PlanRequest, traits: UpstreamTraits, query: Query) -> GenerationPlan:
+    """Return the plan for a request."""
+    payload, seed, catalogue = wanted.payload, wanted.seed, wanted.catalogue
     request = traits.limits.known(payload, chat=endpoint.chat)
     request = traits.limits.bounded(request, llama_cpp=endpoint.dialect.llama_cpp)
     if endpoint.chat:
@@ -84,9 +95,14 @@ def make_plan(
     if llama_cpp and not endpoint.dialect.llama_cpp:
         # Its own dialect counts the tokens in every event. Here its measurements do: see ``upstream.token_tally``.
         upstream["timings_per_token"] = True
+    if has_schemas(upstream) and traits.llama_cpp():
+        upstream = enforce_schemas(upstream, query, chat=endpoint.chat)
     plan = GenerationPlan([upstream], own_seed=seed)
     if endpoint.chat:
-        _plan_chat(plan, traits)
+        _plan_chat(plan, traits, query, catalogue)
+        if catalogue is not None and not catalogue.is_plain:
+            plan.stages.append(ToolKindStage(catalogue))
+            plan.ask_for_stream()
         if payload.get("functions"):
             plan.stages.append(FunctionCallStage())
             plan.ask_for_stream()
@@ -111,14 +127,15 @@ def upstream_payload(payload: ChatPayload, *, llama_cpp: bool, seed: int | None 
     return request
 
 
-def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits) -> None:
+def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits, query: Query, catalogue: ToolCatalogue | None) -> None:
     request = plan.requests[0]
-    several, logprobs, forced = (request.get("n") or 1) > 1, request.get("logprobs"), forced_tool_choice(request)
+    several, logprobs = (request.get("n") or 1) > 1, request.get("logprobs")
+    forced = forced_tool_choice(request, None if catalogue is None else catalogue.grammars)
     alternatives = request.get("top_logprobs") or 0
     if not (several or logprobs or forced) or not traits.llama_cpp():
         return
     if forced:
-        request = forced.constrain(request)
+        request = enforce_call(request, forced, query)
     if logprobs:
         request = _with_probabilities(request, alternatives)
     counts = _choice_counts(request, traits)
@@ -126,7 +143,7 @@ def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits) -> None:
         plan.stages.append(ChoiceIndexStage(counts))
     if forced:
         plan.forced = forced
-        plan.stages.append(ToolCallStage(forced.only_function, forced.finish_reason))
+        plan.stages.append(forced.stage())
     elif logprobs:
         plan.stages.append(LogprobsStage(alternatives))
     plan.requests = _divided(request, counts)
@@ -178,13 +195,11 @@ def _prompt_texts(prompt: Any, query: Query) -> list[str]:
     if isinstance(prompt, str):
         return [prompt]
     prompts = [prompt] if isinstance(prompt[0], int) else prompt
-    return [each if isinstance(each, str) else _detokenized(each, query) for each in prompts]
+    try:
+        return [each if isinstance(each, str) else _detokenized(each, query) for each in prompts]
+    except ModelServerFailed as error:  # llama.cpp answers 500 to a token that it does not know (seen on its server)
+        raise unknown_token_refusal(unknown_token({"prompt": prompt}) or "prompt") from error
 
 
 def _detokenized(tokens: list[int], query: Query) -> str:
-    """Return the text of tokens. llama.cpp answers 500 to one that it does not know (seen on its server)."""
-    try:
-        return str(query("/detokenize", {"tokens": tokens})["content"])
-    except ModelServerFailed as error:
-        text = "Invalid 'prompt': not all of these are tokens of the model served."
-        raise InvalidRequest(text, code="invalid_value", param="prompt") from error
+    return str(query("/detokenize", {"tokens": tokens})["content"])

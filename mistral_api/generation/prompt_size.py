@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from mistral_api.conversations.tool_items import call_text
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, ExtraFile
 from mistral_api.upstream.text_limit import FREE_BYTES, TextSize, text_bytes
 
@@ -41,7 +42,7 @@ def _message_characters(message: ChatMessage) -> int:
     size = len(content) if isinstance(content, str) else sum(map(len, _texts(content)))
     size += len(message.get("reasoning_content") or "")
     for call in message.get("tool_calls") or ():
-        size += len(call["function"]["arguments"])
+        size += len(call_text(call))
     return size
 
 

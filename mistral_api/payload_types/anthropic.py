@@ -82,25 +82,54 @@ class SearchResultBlock(TypedDict):
     content: list[TextBlock]
 
 
+class ToolReferenceBlock(TypedDict):
+    """A tool that a search among the tools has found, ``ToolReferenceBlockParam``."""
+
+    type: Literal["tool_reference"]
+    tool_name: str
+
+
 class ToolResultBlock(TypedDict):
     """The result of a tool, ``ToolResultBlockParam``."""
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: NotRequired[str | list[ContentBlock] | None]
+    content: NotRequired[str | list[ContentBlock | ToolReferenceBlock] | None]
     is_error: NotRequired[bool | None]
 
 
-class RedactedThinkingBlock(TypedDict):
-    """Reasoning that only Anthropic can read, ``RedactedThinkingBlockParam``."""
+class CompactionBlock(TypedDict):
+    """The summary of earlier messages, ``BetaCompactionBlockParam``."""
 
-    type: Literal["redacted_thinking"]
+    type: Literal["compaction"]
+    content: NotRequired[str | None]
+
+
+class ServerBlock(TypedDict):
+    """What Anthropic's servers did within an answer, such as ``ServerToolUseBlockParam``: nothing here reads it."""
+
+    type: Literal["redacted_thinking", "server_tool_use", "web_search_tool_result"]
+
+
+class ChangedTool(TypedDict):
+    """One of the tools by its name, ``BetaToolChangeToolReferenceParam``; tools of MCP servers are of other types."""
+
+    type: Literal["tool_reference", "mcp_tool_reference", "mcp_toolset_reference"]
+    name: NotRequired[str]
+
+
+class ToolChangeBlock(TypedDict):
+    """A change of the tools amid the messages, ``BetaRequestToolAdditionBlockParam`` and the one for removals."""
+
+    type: Literal["tool_addition", "tool_removal"]
+    tool: ChangedTool
 
 
 # What users and tools send, and what the assistant has said.
 ContentBlock = TextBlock | ImageBlock | DocumentBlock | SearchResultBlock
-UserBlock = ContentBlock | ToolResultBlock
-AssistantBlock = TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock
+UserBlock = ContentBlock | CompactionBlock | ToolResultBlock
+AssistantBlock = TextBlock | ThinkingBlock | CompactionBlock | ServerBlock | ToolUseBlock
+SystemBlock = TextBlock | ToolChangeBlock
 
 
 class UserMessage(TypedDict):
@@ -121,17 +150,22 @@ class SystemMessage(TypedDict):
     """Instructions between the other messages."""
 
     role: Literal["system"]
-    content: str | list[TextBlock]
+    content: str | list[SystemBlock]
 
 
 RequestMessage = UserMessage | AssistantMessage | SystemMessage
 
 
 class AnthropicTool(TypedDict):
-    """A tool, ``ToolParam``. ``input_schema`` is a JSON schema."""
+    """A tool, ``ToolParam``. ``input_schema`` is a JSON schema, which tools that Anthropic has defined do not have.
+
+    ``defer_loading``: the model is not told of it before a search among the tools has found it.
+    """
 
     name: str
-    input_schema: JsonObject
+    type: NotRequired[str | None]
+    input_schema: NotRequired[JsonObject]
+    defer_loading: NotRequired[bool | None]
     description: NotRequired[str | None]
     strict: NotRequired[bool | None]
 
@@ -176,6 +210,7 @@ class MessagesPayload(TypedDict, total=False):
     system: str | list[TextBlock]
     tools: list[AnthropicTool]
     tool_choice: AnthropicToolChoice
+    mcp_servers: list[JsonObject]
     stop_sequences: list[str]
     stream: bool
     thinking: ThinkingConfig

@@ -29,16 +29,27 @@ class FunctionCall(TypedDict):
     arguments: str
 
 
+class CustomCall(TypedDict):
+    """The call of a custom tool, ``ChatCompletionMessageCustomToolCall.custom``: its input is free text."""
+
+    name: str
+    input: str
+
+
 class ToolCall(TypedDict, total=False):
-    """A call of a tool, ``ChatCompletionMessageToolCall``.
+    """A call of a tool, ``ChatCompletionMessageToolCall``: it has a ``function``, or a ``custom`` call.
 
     ``id`` is null where the model server gave none. ``index``: the number of a stored call before which another one was
-    deleted.
+    deleted. ``namespace`` is that of the tool in the Responses API. ``item`` is the type of its item there, where the
+    call is of a tool that chat completions do not have; its function's arguments say what the item says.
     """
 
     id: str | None
     type: Required[str]
-    function: Required[FunctionCall]
+    function: FunctionCall
+    custom: CustomCall
+    namespace: str
+    item: str
     index: int
 
 
@@ -85,7 +96,8 @@ MessageContent = str | list[ContentPart] | Prompts | None
 class ChatMessage(TypedDict, total=False):
     """A message, ``ChatCompletionRequestMessage``. ``content`` is null, or absent, where something else is said.
 
-    ``reasoning_content`` is llama.cpp's.
+    ``reasoning_content`` is llama.cpp's. ``item`` is the type of the message's item in the Responses API, where that is
+    neither a message nor the output of a function; ``author`` and ``recipient`` are those of an ``agent_message``.
     """
 
     role: Required[str]
@@ -96,6 +108,9 @@ class ChatMessage(TypedDict, total=False):
     function_call: FunctionCall | None
     name: str | None
     tool_call_id: str | None
+    item: str
+    author: str
+    recipient: str
 
 
 class FunctionDefinition(TypedDict, total=False):
@@ -107,11 +122,34 @@ class FunctionDefinition(TypedDict, total=False):
     strict: bool | None
 
 
-class Tool(TypedDict):
-    """A tool, ``ChatCompletionTool``."""
+class GrammarDefinition(TypedDict):
+    """A grammar in one of the forms of OpenAI's custom tools: ``syntax`` is ``lark`` or ``regex``."""
 
-    type: str
+    syntax: str
+    definition: str
+
+
+class CustomFormat(TypedDict, total=False):
+    """What a custom tool takes: any text, or what fits a ``grammar``."""
+
+    type: Required[str]
+    grammar: GrammarDefinition
+
+
+class CustomDefinition(TypedDict, total=False):
+    """A custom tool, ``ChatCompletionCustomTool.custom``: the model sends it free text."""
+
+    name: Required[str]
+    description: str | None
+    format: CustomFormat | None
+
+
+class Tool(TypedDict, total=False):
+    """A tool, ``ChatCompletionTool``: a ``function``, or a ``custom`` tool."""
+
+    type: Required[str]
     function: FunctionDefinition
+    custom: CustomDefinition
 
 
 class FunctionName(TypedDict):
@@ -120,11 +158,12 @@ class FunctionName(TypedDict):
     name: str
 
 
-class NamedTool(TypedDict):
+class NamedTool(TypedDict, total=False):
     """A tool by its name, ``ChatCompletionNamedToolChoice``."""
 
-    type: str
+    type: Required[str]
     function: FunctionName
+    custom: FunctionName
 
 
 class AllowedTools(TypedDict):
@@ -139,6 +178,7 @@ class ToolChoice(TypedDict, total=False):
 
     type: Required[str]
     function: FunctionName
+    custom: FunctionName
     allowed_tools: AllowedTools
 
 
@@ -195,6 +235,7 @@ class ChatPayload(TypedDict, total=False):
     functions: list[FunctionDefinition]
     function_call: str | FunctionName
     response_format: ResponseFormat
+    grammar: str
     reasoning_effort: str
     stop: str | list[str]
     store: bool

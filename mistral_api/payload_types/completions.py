@@ -119,13 +119,26 @@ class FunctionDelta(TypedDict, total=False):
     arguments: str
 
 
+class CustomDelta(TypedDict, total=False):
+    """A piece of a call of a custom tool: the name comes first, the input piece by piece."""
+
+    name: str
+    input: str
+
+
 class ToolCallDelta(TypedDict, total=False):
-    """A piece of the tool call with this index, ``ChatCompletionMessageToolCallChunk``."""
+    """A piece of the tool call with this index, ``ChatCompletionMessageToolCallChunk``.
+
+    ``namespace`` and ``item`` are those of :class:`ToolCall`.
+    """
 
     index: int
     id: str
     type: str
     function: FunctionDelta
+    custom: CustomDelta
+    namespace: str
+    item: str
 
 
 class Delta(TypedDict, total=False):

@@ -5,7 +5,7 @@ Names of schemas are those of OpenAI's OpenAPI description.
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, Required, TypedDict
+from typing import Any, Literal, NotRequired, Required, TypedDict
 
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import InputAudio
@@ -58,15 +58,88 @@ class ReasoningItem(_ItemFields, total=False):
     type: Required[Literal["reasoning"]]
     summary: list[ItemPart]
     content: list[ItemPart]
+    encrypted_content: str | None
 
 
 class FunctionCallItem(_ItemFields):
-    """A function call of a model, ``FunctionToolCall``."""
+    """A function call of a model, ``FunctionToolCall``. ``namespace`` is that of the function, where it has one."""
 
     type: Literal["function_call"]
     call_id: str
     name: str
     arguments: str
+    namespace: NotRequired[str | None]
+
+
+class CustomCallItem(_ItemFields):
+    """The call of a custom tool, ``CustomToolCall``."""
+
+    type: Literal["custom_tool_call"]
+    call_id: str
+    name: str
+    input: str
+    namespace: NotRequired[str | None]
+
+
+class ShellAction(TypedDict, total=False):
+    """What a shell is to do, ``FunctionShellAction``."""
+
+    commands: Required[list[str]]
+    timeout_ms: int | None
+    max_output_length: int | None
+
+
+class ShellCallItem(_ItemFields):
+    """The call of a shell, ``FunctionShellCall``."""
+
+    type: Literal["shell_call"]
+    call_id: str
+    action: ShellAction
+    environment: NotRequired[JsonObject | None]
+
+
+class LocalShellAction(TypedDict, total=False):
+    """The program that a local shell is to run, ``LocalShellExecAction``."""
+
+    type: Required[Literal["exec"]]
+    command: Required[list[str]]
+    env: Required[dict[str, str] | None]
+    timeout_ms: int | None
+    user: str | None
+    working_directory: str | None
+
+
+class LocalShellCallItem(_ItemFields):
+    """The call of a local shell, ``LocalShellToolCall``."""
+
+    type: Literal["local_shell_call"]
+    call_id: str | None
+    action: LocalShellAction
+
+
+class PatchOperation(TypedDict, total=False):
+    """The change of one file, ``ApplyPatchCreateFileOperation`` and its kin."""
+
+    type: Required[str]
+    path: Required[str]
+    diff: str
+
+
+class ApplyPatchCallItem(_ItemFields):
+    """The call of the patch tool, ``ApplyPatchToolCall``."""
+
+    type: Literal["apply_patch_call"]
+    call_id: str
+    operation: PatchOperation
+
+
+class ToolSearchCallItem(_ItemFields):
+    """The call of the tool search, ``ToolSearchCall``: the client searches."""
+
+    type: Literal["tool_search_call"]
+    call_id: str | None
+    execution: str
+    arguments: Any
 
 
 class FunctionOutputItem(_ItemFields):
@@ -78,39 +151,128 @@ class FunctionOutputItem(_ItemFields):
     name: NotRequired[str]
 
 
+class CustomOutputItem(_ItemFields):
+    """The output of a custom tool, ``CustomToolCallOutput``."""
+
+    type: Literal["custom_tool_call_output"]
+    call_id: str
+    output: str | list[ItemPart]
+    name: NotRequired[str | None]
+
+
+class ShellOutputItem(_ItemFields):
+    """The outputs of a shell's commands, ``FunctionShellCallOutput``."""
+
+    type: Literal["shell_call_output"]
+    call_id: str
+    output: list[JsonObject]
+    max_output_length: NotRequired[int | None]
+
+
+class LocalShellOutputItem(_ItemFields):
+    """The output of a local shell, ``LocalShellToolCallOutput``; its ``id`` may be that of the call."""
+
+    type: Literal["local_shell_call_output"]
+    call_id: NotRequired[str | None]
+    output: str
+
+
+class ApplyPatchOutputItem(_ItemFields):
+    """Whether a patch was applied, ``ApplyPatchToolCallOutput``: its status is ``completed`` or ``failed``."""
+
+    type: Literal["apply_patch_call_output"]
+    call_id: str
+    output: NotRequired[str | None]
+
+
+class ToolSearchOutputItem(_ItemFields):
+    """The tools that a search has found, ``ToolSearchOutput``: from here on the model may call them."""
+
+    type: Literal["tool_search_output"]
+    call_id: NotRequired[str | None]
+    execution: NotRequired[str]
+    tools: list[ResponseTool]
+
+
+class AdditionalToolsItem(_ItemFields):
+    """Tools that a client adds in the middle of its input, ``AdditionalTools``."""
+
+    type: Literal["additional_tools"]
+    role: str
+    tools: list[ResponseTool]
+
+
+class AgentMessageItem(_ItemFields):
+    """What one agent of a client says to another (openai/codex, codex-rs/protocol/src/models.rs ``AgentMessage``)."""
+
+    type: Literal["agent_message"]
+    author: str
+    recipient: str
+    content: list[ItemPart]
+
+
 class ItemReference(_ItemFields):
     """A stored item by its id, ``ItemReferenceParam``; its type may be missing."""
 
     type: NotRequired[Literal["item_reference"]]
 
 
+# The calls of tools that a model makes, by the kind of the tool.
+CallItem = (
+    FunctionCallItem | CustomCallItem | ShellCallItem | LocalShellCallItem | ApplyPatchCallItem | ToolSearchCallItem
+)
 # What a model generates.
-OutputItem = MessageItem | ReasoningItem | FunctionCallItem
-Item = MessageItem | ReasoningItem | FunctionCallItem | FunctionOutputItem | ItemReference
+OutputItem = MessageItem | ReasoningItem | CallItem
+ToolOutputItem = (
+    FunctionOutputItem
+    | CustomOutputItem
+    | ShellOutputItem
+    | LocalShellOutputItem
+    | ApplyPatchOutputItem
+    | ToolSearchOutputItem
+)
+Item = OutputItem | ToolOutputItem | AdditionalToolsItem | AgentMessageItem | ItemReference
+
+
+class CustomToolFormat(TypedDict, total=False):
+    """What a custom tool takes: any text, or what fits a grammar; flat, unlike a chat's."""
+
+    type: Required[str]
+    syntax: str
+    definition: str
 
 
 class ResponseTool(TypedDict, total=False):
-    """A function, ``FunctionTool``: flat, unlike a chat's. ``parameters`` is a JSON schema."""
+    """A tool of any kind, ``Tool``: flat, unlike a chat's. ``parameters`` is a JSON schema.
+
+    ``tools`` are those of a namespace. ``execution`` says who runs a tool search. Tools that only OpenAI runs have
+    other fields.
+    """
 
     type: Required[str]
-    name: Required[str]
+    name: str
     description: str | None
     parameters: JsonObject | None
     strict: bool | None
+    format: CustomToolFormat | None
+    tools: list[ResponseTool]
+    execution: str
 
 
-class NamedResponseTool(TypedDict):
-    """A function by its name, ``ToolChoiceFunction``."""
-
-    type: str
-    name: str
-
-
-class ResponseToolChoice(TypedDict, total=False):
-    """A named function, or some of the tools, ``ToolChoiceParam``."""
+class NamedResponseTool(TypedDict, total=False):
+    """A tool by its type, and by its name where its type has several."""
 
     type: Required[str]
     name: str
+    namespace: str
+
+
+class ResponseToolChoice(TypedDict, total=False):
+    """A named tool, or some of the tools, ``ToolChoiceParam``."""
+
+    type: Required[str]
+    name: str
+    namespace: str
     mode: str
     tools: list[NamedResponseTool]
 
@@ -268,6 +430,9 @@ class ResponseEvent(TypedDict, total=False):
     refusal: str
     name: str
     arguments: str
+    input: str
+    command: str
+    command_index: int
     logprobs: list[ResponseLogprob]
     code: str | None
     message: str

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from mistral_api.errors import Unavailable
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.recording.asked_models import AskedModels
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
 from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
@@ -51,11 +52,15 @@ class RecordingFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RecordingPolicy:
-    """What is recorded: any text at all, attachments up to which size; and whether a request depends on its record."""
+    """What is recorded: any text at all, attachments up to which size; and whether a request depends on its record.
+
+    ``keeps_unstored``: the conversation is also kept where a request says ``store: false``.
+    """
 
     store_content: bool = True
     max_attachment_bytes: int = 1 << 20
     required: bool = False
+    keeps_unstored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Recorder:
         self._has_others = True
         self._others_checked_at = float("-inf")
         self._warn = ThrottledWarning(log)
+        # The names of models in requests that were refused.
+        self.asked_models = AskedModels()
         # Called with each exchange when it ends, before its client sees the end.
         self.on_end: Callable[[Exchange], None] = lambda _exchange: None
 
@@ -128,9 +135,9 @@ class Recorder:
             self._others_checked_at = time.monotonic()
         return self._has_others
 
-    def recordable_messages(self, messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
-        """Return the messages as they may be recorded, or None where no text may be."""
-        if not self._policy.store_content:
+    def recordable_messages(self, messages: Sequence[ChatMessage], *, store: bool = True) -> list[ChatMessage] | None:
+        """Return the messages as they may be recorded, or None where no text may be. ``store``: the client's word."""
+        if not self._policy.store_content or not (store or self._policy.keeps_unstored):
             return None
         return without_large_attachments(messages, self._policy.max_attachment_bytes)
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
 
 from mistral_api.conversations.history import drop_unanswered_calls
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.errors import InvalidRequest
+from mistral_api.generation.tool_catalogue import (
+    ToolCatalogue,
+    response_catalogue,
+    response_choice,
+    stored_tools,
+)
 from mistral_api.payload_types import omit, without_nulls
-from mistral_api.payload_types.chat import ChatMessage, ChatPayload, FunctionDefinition, NamedSchema, Tool, ToolChoice
-from mistral_api.payload_types.responses import Item, Response, ResponsePayload, ResponseTool, ResponseToolChoice
+from mistral_api.payload_types.chat import ChatMessage, ChatPayload, NamedSchema, ToolChoice
+from mistral_api.payload_types.responses import Item, Response, ResponsePayload
 from mistral_api.recording.exchange import RESPONSE_OBJECT, StorageRequest
 from mistral_api.responses.response_object import new_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
 from mistral_api.wire.field_errors import quote_value
-from mistral_api.wire.responses import UNSUPPORTED, response_tool_names
+from mistral_api.wire.responses import UNSUPPORTED
 
 # Fields of the Responses API that the chat request does not take over as they are.
 _NOT_PASSED_ON = frozenset(
@@ -34,12 +40,46 @@ _NOT_PASSED_ON = frozenset(
 _LOGPROBS = "message.output_text.logprobs"
 
 
-def chat_payload(request: ResponsePayload, messages: list[ChatMessage]) -> ChatPayload:
+_ENCRYPTED_REASONING = "reasoning.encrypted_content"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTools:
+    """The tools of a request, of which the model gets those ``allowed``, and the ``choice`` among them."""
+
+    catalogue: ToolCatalogue
+    allowed: ToolCatalogue
+    choice: str | ToolChoice | None
+
+    @property
+    def payload(self) -> ChatPayload:
+        """The fields of a chat that say it."""
+        if not self.allowed.tools:
+            return {}
+        tools: ChatPayload = {"tools": self.allowed.functions}
+        return tools if self.choice is None else tools | {"tool_choice": self.choice}
+
+
+def request_tools(request: ResponsePayload, messages: Iterable[ChatMessage] = ()) -> RequestTools:
+    """Return the tools of a valid request. ``messages``: those of its prompt, which may bring more tools.
+
+    Raises InvalidRequest for a choice of a tool that nobody declared.
+    """
+    loaded = [tool for message in messages for tool in stored_tools(message)]
+    declared = [*request.get("tools", []), *loaded]
+    catalogue = response_catalogue(declared)
+    return RequestTools(catalogue, *response_choice(catalogue, declared, request.get("tool_choice")))
+
+
+def chat_payload(
+    request: ResponsePayload, messages: list[ChatMessage], tools: RequestTools | None = None
+) -> ChatPayload:
     """Return the chat completion payload of a valid request.
 
-    ``messages``: the whole prompt: instructions, history and input. Fields of llama.cpp's own, and unknown ones, are
-    passed on.
+    ``messages``: the whole prompt: instructions, history and input. ``tools``: those of the request alone, where not
+    given. Fields of llama.cpp's own, and unknown ones, are passed on.
     """
+    tools = tools or request_tools(request)
     # The fields that are left have the same names and meanings there.
     payload = cast("ChatPayload", omit(request, _NOT_PASSED_ON))
     payload["messages"] = messages
@@ -50,37 +90,7 @@ def chat_payload(request: ResponsePayload, messages: list[ChatMessage]) -> ChatP
         payload["reasoning_effort"] = effort
     if request.get("stream"):
         payload["stream_options"] = {"include_usage": True}
-    return payload | _tools(request) | _response_format(request) | _logprobs(request)
-
-
-def _tools(request: ResponsePayload) -> ChatPayload:
-    """Return the tools and the choice among them. Of ``allowed_tools`` the model gets only those allowed."""
-    tools, choice = request.get("tools") or [], request.get("tool_choice")
-    if isinstance(choice, dict) and choice["type"] == "allowed_tools":
-        names = response_tool_names(choice)
-        tools = [tool for tool in tools if tool["name"] in names]
-    if not tools:
-        return {}
-    nested: list[Tool] = [{"type": "function", "function": _function(tool)} for tool in tools]
-    return {"tools": nested} if choice is None else {"tools": nested, "tool_choice": _tool_choice(choice)}
-
-
-def _function(tool: ResponseTool) -> FunctionDefinition:
-    function: FunctionDefinition = {
-        "name": tool["name"],
-        "description": tool.get("description"),
-        "parameters": tool.get("parameters"),
-        "strict": tool.get("strict"),
-    }
-    return without_nulls(function)
-
-
-def _tool_choice(choice: str | ResponseToolChoice) -> str | ToolChoice:
-    if isinstance(choice, str):
-        return choice
-    if choice["type"] == "allowed_tools":
-        return choice["mode"]
-    return {"type": "function", "function": {"name": choice["name"]}}
+    return payload | tools.payload | _response_format(request) | _logprobs(request)
 
 
 def _response_format(request: ResponsePayload) -> ChatPayload:
@@ -111,7 +121,8 @@ class PreparedResponse:
     """A response that can be generated.
 
     ``context``: what it continues. ``input``: the messages of this request. ``response``: the new Response object.
-    ``input_ids`` and ``answer_id``: the ids that its messages get in their conversation.
+    ``input_ids`` and ``answer_id``: the ids that its messages get in their conversation. ``tools``: what the model may
+    call.
     """
 
     request: ResponsePayload
@@ -120,15 +131,22 @@ class PreparedResponse:
     response: Response
     input_ids: list[UUID]
     answer_id: UUID
+    tools: RequestTools = field(default_factory=lambda: request_tools({}))
 
     @property
     def messages(self) -> list[ChatMessage]:
         """The whole prompt. Instructions hold for this response alone; calls without a result are left out."""
-        return [*_instructions(self.request), *drop_unanswered_calls(self.context.messages, self.input), *self.input]
+        history = drop_unanswered_calls(self.context.messages, self.input)
+        return self.tools.catalogue.messages_for_model([*_instructions(self.request), *history, *self.input])
+
+    @property
+    def encrypted_reasoning(self) -> bool:
+        """Whether the client carries the reasoning from request to request."""
+        return _ENCRYPTED_REASONING in self.request.get("include", ())
 
     def payload(self, messages: list[ChatMessage]) -> ChatPayload:
         """Return the chat completion request that answers it."""
-        return chat_payload(self.request, messages)
+        return chat_payload(self.request, messages, self.tools)
 
     def storing(self) -> StorageRequest:
         """Return what is journaled of it.
@@ -150,12 +168,13 @@ def prepare_response(
 ) -> PreparedResponse:
     """Prepare a valid request. Raises InvalidRequest where the input has the output of a call that was not made."""
     messages = items_to_messages(input_items)
-    _require_calls(context.messages, messages)
+    _require_calls(context.messages, messages, request)
     body = new_response(
         request, f"resp_{new_id().hex}", int(time.time()), model, conversation_id=_conversation_id(request)
     )
     body["session_id"] = context.session_id
-    return PreparedResponse(request, context, messages, body, [new_id() for _ in messages], new_id())
+    tools = request_tools(request, [*context.messages, *messages])
+    return PreparedResponse(request, context, messages, body, [new_id() for _ in messages], new_id(), tools)
 
 
 def _instructions(request: ResponsePayload) -> list[ChatMessage]:
@@ -179,13 +198,20 @@ def _conversation_id(request: ResponsePayload) -> str | None:
     return request.get("conversation") or request.get("session_id")
 
 
-def _require_calls(before: Iterable[ChatMessage], messages: Iterable[ChatMessage]) -> None:
+def _require_calls(before: Iterable[ChatMessage], messages: Iterable[ChatMessage], request: ResponsePayload) -> None:
     """Refuse an output of a function whose call was not made. Raises InvalidRequest."""
     known = {call.get("id") for message in before for call in message.get("tool_calls") or []}
     for message in messages:
         known |= {call.get("id") for call in message.get("tool_calls") or []}
         call_id = message.get("tool_call_id")
         if message["role"] == "tool" and call_id not in known:
-            raise InvalidRequest(
-                f"No tool call found for function call output with call_id {quote_value(str(call_id))}.", param="input"
-            )
+            text = f"No tool call found for function call output with call_id {quote_value(str(call_id))}."
+            raise InvalidRequest(text, param=_output_path(request, call_id))
+
+
+def _output_path(request: ResponsePayload, call_id: str | None) -> str:
+    """Return the path of the id by which a request's input names a call; a referenced item stands elsewhere."""
+    for index, item in enumerate(parse_input_items(request)):
+        if item.get("call_id") == call_id and str(item.get("type")).endswith("_output"):
+            return f"input[{index}].call_id"
+    return "input"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from mistral_api.conversations.encrypted_reasoning import encode_reasoning
 from mistral_api.conversations.item_renderer import assistant_items, message_to_items
 from mistral_api.conversations.stored_message import assistant_message
 from mistral_api.errors import ApiError
@@ -33,7 +34,8 @@ class ResponseOutput:
     """The answer of the model.
 
     ``id``: of the message in the conversation; the ids of the items are made from it. ``message``: in chat form.
-    ``logprobs``: of the tokens of its text, as the model server gave them.
+    ``logprobs``: of the tokens of its text, as the model server gave them. ``encrypted_reasoning``: the client carries
+    the reasoning (``conversations.encrypted_reasoning``).
     """
 
     id: UUID
@@ -41,6 +43,7 @@ class ResponseOutput:
     finish_reason: str | None
     tokens: TokenCounts
     logprobs: list[TokenLogprob] | None = None
+    encrypted_reasoning: bool = False
 
 
 def new_response(
@@ -92,7 +95,9 @@ def _text(text: TextOptions) -> TextOptions:
 
 
 def _tool(tool: ResponseTool) -> ResponseTool:
-    """Return a function tool as OpenAI shows it: ``strict`` is true where the request does not say."""
+    """Return a tool as OpenAI shows it: a function is ``strict`` where the request does not say."""
+    if tool["type"] != "function":
+        return tool
     strict = True if tool.get("strict") is None else tool["strict"]
     return {"description": None, "parameters": None} | tool | {"strict": strict}
 
@@ -109,32 +114,39 @@ def complete_response(response: Response, answer: ResponseOutput, *, completed_a
     """
     reason = _INCOMPLETE_REASONS.get(answer.finish_reason or "")
     logprobs = published_logprobs(answer.logprobs or [], response["top_logprobs"])
-    output = output_items(answer.id, answer.message, logprobs)
+    output = output_items(answer.id, answer.message, logprobs, encrypted_reasoning=answer.encrypted_reasoning)
     if reason is not None:
-        output[-1] = output[-1] | {"status": "incomplete"}
-    return response | {
+        output[-1]["status"] = "incomplete"
+    completed: Response = response | {
         "status": "completed" if reason is None else "incomplete",
         "completed_at": (completed_at or int(time.time())) if reason is None else None,
         "incomplete_details": None if reason is None else {"reason": reason},
         "output": output,
         "usage": usage(answer.tokens),
     }
+    return completed
 
 
-def output_items(answer_id: UUID, message: GeneratedMessage, logprobs: list[ResponseLogprob]) -> list[OutputItem]:
+def output_items(
+    answer_id: UUID, message: GeneratedMessage, logprobs: list[ResponseLogprob], *, encrypted_reasoning: bool = False
+) -> list[OutputItem]:
     """Return the items of an answer. ``logprobs``: of its text, in published form."""
     items = assistant_items(answer_id, assistant_message(message))
-    for item in items if logprobs else ():
-        if item["type"] == "message":
+    for item in items if logprobs or encrypted_reasoning else ():
+        if item["type"] == "message" and logprobs:
             item["content"] = [
                 part | {"logprobs": logprobs} if part["type"] == "output_text" else part for part in item_parts(item)
             ]
+        elif item["type"] == "reasoning" and encrypted_reasoning:
+            item["encrypted_content"] = encode_reasoning(item["content"][0]["text"])
     return items
 
 
 def item_parts(item: OutputItem) -> list[ItemPart]:
-    """Return the parts of an item that the model has generated; a function call has none."""
-    content = [] if item["type"] == "function_call" else item["content"]
+    """Return the parts of an item that the model has generated; the call of a tool has none."""
+    if item["type"] != "message" and item["type"] != "reasoning":
+        return []
+    content = item["content"]
     return content if isinstance(content, list) else []
 
 

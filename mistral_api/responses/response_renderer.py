@@ -24,7 +24,9 @@ class ResponseRenderer(Renderer):
     def __init__(self, transcript: Transcript, prepared: PreparedResponse) -> None:
         # Nothing is rendered of a chat request: the Response object repeats what the client sent.
         super().__init__(transcript, {}, prepared.context.session_id)
-        self._events = ResponseEvents(prepared.response, prepared.answer_id, transcript)
+        self._events = ResponseEvents(
+            prepared.response, prepared.answer_id, transcript, encrypted_reasoning=prepared.encrypted_reasoning
+        )
         self._closing: list[ResponseEvent] = []
 
     @property

@@ -10,15 +10,18 @@ from uuid import UUID
 import orjson
 
 from mistral_api.conversations.session_resolver import SessionResolver
-from mistral_api.errors import InvalidRequest
+from mistral_api.errors import InvalidRequest, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.generation.generator import Generator
+from mistral_api.generation.plan import PlanRequest
+from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item, Response, ResponsePayload
 from mistral_api.responses.background import BackgroundResponse, BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
+from mistral_api.responses.ignored_tools import ignored_tools
 from mistral_api.responses.prepared_response import (
     PreparedResponse,
     parse_input_items,
@@ -43,12 +46,14 @@ CANCEL_SECONDS = 5.0
 class ResponseResult:
     """The response to a request: the Response object, or the bytes of its events.
 
-    ``cache`` is that of :class:`RunningExchange`; None for a response in the background.
+    ``cache`` is that of :class:`RunningExchange`; None for a response in the background. ``ignored_tools``: the types
+    of the tools that were left out, since only OpenAI can run them.
     """
 
     session_id: str
     body: Response | Iterable[bytes]
     cache: str | None = None
+    ignored_tools: tuple[str, ...] = ()
 
 
 class ResponseService:
@@ -85,7 +90,7 @@ class ResponseService:
             run = self._begin(prepared, exchange, chat_payload, request.call)
             run.pipeline.open()
             body = run.pipeline if payload.get("stream") else run.complete()
-            return ResponseResult(prepared.context.session_id, body, exchange.cache)
+            return ResponseResult(prepared.context.session_id, body, exchange.cache, ignored_tools(payload))
 
     def _respond_in_background(
         self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext, call: UpstreamCall
@@ -101,7 +106,8 @@ class ResponseService:
         exchange.outlive_response()
         self._background.add(live)
         stream = prepared.request.get("stream")
-        return ResponseResult(prepared.context.session_id, live.follow() if stream else queued)
+        body = live.follow() if stream else queued
+        return ResponseResult(prepared.context.session_id, body, ignored_tools=ignored_tools(prepared.request))
 
     def _chat_payload(self, prepared: PreparedResponse, call: UpstreamCall) -> ChatPayload:
         return prepared.payload(self._contexts.fit(prepared, call))
@@ -115,7 +121,8 @@ class ResponseService:
     ) -> ResponseRun:
         """Return the run of a response, which is journaled."""
         seed = self._generator.slot_seed(chat_payload, exchange)
-        open_stream = partial(self._generator.open_chat_stream, chat_payload, seed, exchange, call)
+        wanted = PlanRequest(chat_payload, seed, prepared.tools.catalogue)
+        open_stream = partial(self._generator.open_chat_stream, wanted, exchange, call)
         run = ResponseRun(prepared, exchange, open_stream)
         run.begin(self._store.cache)
         return run
@@ -157,7 +164,11 @@ class ResponseService:
         payload = load(_COUNT_REQUEST, request.body)
         self._generator.require_admitted(request)
         prepared = self._prepare(payload, request)
-        return self._contexts.count_tokens(prepared, request.call)
+        try:
+            return self._contexts.count_tokens(prepared, request.call)
+        except ModelServerRefused as error:
+            name_refused_field(error, request.body)
+            raise
 
     def find(self, owner: str, response_id: str) -> Response:
         """Return the Response object as it is now. Raises NotFound and Unavailable."""

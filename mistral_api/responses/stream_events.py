@@ -12,8 +12,9 @@ from uuid import UUID
 
 from mistral_api.conversations.item_parser import output_text
 from mistral_api.conversations.item_renderer import ItemIds
+from mistral_api.conversations.tool_items import call_type
 from mistral_api.errors import ApiError
-from mistral_api.payload_types.completions import Chunk, Delta, Logprobs, TokenLogprob
+from mistral_api.payload_types.completions import Chunk, Delta, Logprobs, TokenLogprob, ToolCallDelta
 from mistral_api.payload_types.responses import ItemPart, OutputItem, Response, ResponseEvent, ResponseLogprob
 from mistral_api.responses.response_object import (
     ResponseOutput,
@@ -25,6 +26,7 @@ from mistral_api.responses.response_object import (
     output_items,
     published_logprobs,
 )
+from mistral_api.responses.tool_events import announced_call, call_delta, call_done
 from mistral_api.upstream.transcript import ChoiceTranscript, Transcript
 
 
@@ -49,13 +51,16 @@ class OutputItemStream:
         self.id = item_id
         self._output_index = output_index
         self._parts: list[ContentPartKind] = []
+        self._kind = ""
 
     def added(self, item: OutputItem) -> list[ResponseEvent]:
         """Announce the item, with nothing in it yet."""
-        if item["type"] == "function_call":
-            announced: OutputItem = item | {"arguments": "", "status": "in_progress"}
+        self._kind = item.get("type", "message")
+        if item["type"] == "message" or item["type"] == "reasoning":
+            announced: OutputItem = item | {"content": []}
         else:
-            announced = item | {"content": [], "status": "in_progress"}
+            announced = announced_call(item)
+        announced["status"] = "in_progress"
         return [{"type": "response.output_item.added", "output_index": self._output_index, "item": announced}]
 
     def part_added(self, kind: ContentPartKind) -> list[ResponseEvent]:
@@ -73,18 +78,14 @@ class OutputItemStream:
         delta = self._about_part(f"response.{kind}.delta", kind) | {"delta": text}
         return [*announced, delta | {"logprobs": logprobs or []} if kind is ContentPartKind.TEXT else delta]
 
-    def arguments_delta(self, arguments: str | None) -> list[ResponseEvent]:
-        """Add to a function's arguments, where there is anything to add."""
-        if not arguments:
-            return []
-        return [self._about_item("response.function_call_arguments.delta") | {"delta": arguments}]
+    def call_delta(self, call: ToolCallDelta) -> list[ResponseEvent]:
+        """Add to the call of a tool, where its kind streams what it says."""
+        delta = call_delta(self._kind, call)
+        return [] if delta is None else [self._of_item(delta)]
 
     def closed(self, item: OutputItem) -> list[ResponseEvent]:
         """Close the item; ``item`` is all of it."""
-        events: list[ResponseEvent] = []
-        if item["type"] == "function_call":
-            done = self._about_item("response.function_call_arguments.done")
-            events.append(done | {"name": item["name"], "arguments": item["arguments"]})
+        events = [self._of_item(each) for each in call_done(item)]
         for kind in self._parts:
             events += self._part_done(kind, next(each for each in item_parts(item) if each["type"] == kind))
         return [*events, {"type": "response.output_item.done", "output_index": self._output_index, "item": item}]
@@ -98,6 +99,9 @@ class OutputItemStream:
         if kind is ContentPartKind.TEXT:
             done["logprobs"] = part["logprobs"]
         return [done, self._about_part("response.content_part.done", kind) | {"part": part}]
+
+    def _of_item(self, event: ResponseEvent) -> ResponseEvent:
+        return event | {"item_id": self.id, "output_index": self._output_index}
 
     def _about_item(self, event_type: str) -> ResponseEvent:
         return {"type": event_type, "item_id": self.id, "output_index": self._output_index}
@@ -116,14 +120,17 @@ class ResponseEvents:
     final one. Not safe to use from several threads at once.
     """
 
-    def __init__(self, response: Response, answer_id: UUID, transcript: Transcript) -> None:
+    def __init__(
+        self, response: Response, answer_id: UUID, transcript: Transcript, *, encrypted_reasoning: bool = False
+    ) -> None:
         """``response``: a new one, from ``new_response``; ``answer_id``: of the assistant's message; ``transcript``:
-        has every chunk before :meth:`chunk` gets it."""
+        has every chunk before :meth:`chunk` gets it. ``encrypted_reasoning`` is that of :class:`ResponseOutput`."""
         self.response = response
         self.transcript = transcript
         # The log probabilities of the answer's text alone; llama.cpp also gives those of its reasoning.
         self.logprobs: list[TokenLogprob] = []
         self._answer_id = answer_id
+        self._encrypted = encrypted_reasoning
         self._ids = ItemIds(answer_id)
         self._numbered = 0
         # The items in the order of their announcement, which is that of their indexes.
@@ -151,7 +158,9 @@ class ResponseEvents:
     def complete(self, completed_at: int | None = None) -> list[ResponseEvent]:
         """Close what is open, since all chunks are there. ``completed_at``: in Unix seconds, now where not given."""
         choice, tokens = self._choice, self.transcript.count_tokens()
-        answer = ResponseOutput(self._answer_id, choice.answer, choice.finish_reason, tokens, self.logprobs)
+        answer = ResponseOutput(
+            self._answer_id, choice.answer, choice.finish_reason, tokens, self.logprobs, self._encrypted
+        )
         self.response = complete_response(self.response, answer, completed_at=completed_at)
         return [*self._numbering(self._closing()), self._about_response(_TERMINAL[self.response["status"]])]
 
@@ -185,9 +194,13 @@ class ResponseEvents:
             item = self._go_to(self._ids.message, events)
             events += item.text_delta(ContentPartKind.REFUSAL, refusal)
         for call in delta.get("tool_calls") or ():
-            item = self._go_to(self._ids.call(int(call.get("index") or 0)), events)
-            events += item.arguments_delta((call.get("function") or {}).get("arguments"))
+            item = self._go_to(self._call_id(int(call.get("index") or 0)), events)
+            events += item.call_delta(call)
         return events
+
+    def _call_id(self, number: int) -> str:
+        """Return the id of the item of a call that the transcript has."""
+        return self._ids.call(number, call_type((self._choice.message.get("tool_calls") or [])[number]))
 
     def _go_to(self, item_id: str, events: list[ResponseEvent]) -> OutputItemStream:
         """Make an item the current one. The events that this takes are added to ``events``."""
@@ -205,7 +218,8 @@ class ResponseEvents:
 
     def _items(self) -> dict[str, OutputItem]:
         """Return the items as they are now, by id."""
-        items = output_items(self._answer_id, self._choice.answer, self._published(self.logprobs))
+        logprobs = self._published(self.logprobs)
+        items = output_items(self._answer_id, self._choice.answer, logprobs, encrypted_reasoning=self._encrypted)
         return {item["id"]: item for item in items}
 
     def _published(self, logprobs: list[TokenLogprob]) -> list[ResponseLogprob]:

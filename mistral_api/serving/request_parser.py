@@ -27,6 +27,7 @@ from mistral_api.serving.request_head import (
     parse_head,
     too_large,
 )
+from mistral_api.wire.paths import canonical_path
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
         head = parse_head(header_plus, self._limits)
         self.command, self.version, self.headers = head.method, head.version, head.headers
         self.request_uri = f"{head.path}?{head.query}" if head.query else head.path
-        self.path, self.query = unquote_bytes_to_wsgi(head.path.encode()), head.query
+        self.path, self.query = canonical_path(unquote_bytes_to_wsgi(head.path.encode())), head.query
         self.proxy_scheme = self.proxy_netloc = self.fragment = ""
         self.url_scheme = self.adj.url_scheme
         connection = head.headers.get("CONNECTION", "").lower()

@@ -201,6 +201,11 @@ class Settings:
     model_alias: str | None = _setting(
         ALIASES, None, "model ids that clients see, separated by commas", default_text="from the file's name"
     )
+    any_model: bool = _setting(
+        YES_OR_NO,
+        False,
+        "the one model of a server answers whatever model a request names; the answer says its own name",
+    )
     llama_server_bin: Path | None = _setting(
         PROGRAM, None, "the llama-server program to run", default_text="found on PATH, else the bundled engine"
     )
@@ -308,6 +313,12 @@ class Settings:
     )
     data_dir: Path = _setting(PATH, Path("var"), "journal, logs, run files and embedded data", default_text="./var")
     store_content: bool = _setting(YES_OR_NO, True, "false keeps usage figures but no text")
+    store_false: str = _setting(
+        choice("nothing", "conversation"),
+        "nothing",
+        "what is kept of a request with `store: false`: nothing but its figures, or its conversation too, which its "
+        "owner finds among the others",
+    )
     store_attachment_bytes: int = _setting(
         whole_number(0, 1 << 30),
         1 << 20,

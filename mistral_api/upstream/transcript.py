@@ -23,6 +23,7 @@ from mistral_api.payload_types.completions import (
     Chunk,
     ChunkChoice,
     Completion,
+    CustomDelta,
     Delta,
     FunctionDelta,
     GeneratedMessage,
@@ -38,6 +39,8 @@ from mistral_api.upstream.token_tally import TokenCounts, TokenTally
 T = TypeVar("T")
 
 _JOINED: Final = ("content", "reasoning_content", "refusal")
+# What tells the tools apart that the model calls as functions (``generation.tool_kind_stage``).
+_OF_TOOLS: Final = ("namespace", "item")
 _HEAD = ("id", "created", "model", "system_fingerprint")
 # What llama.cpp says beside OpenAI's fields (tools/server/server-task.cpp); it holds the stop sequence that was met.
 _VERBOSE: Final = "__verbose"
@@ -210,7 +213,23 @@ def _extend_tool_call(calls: list[ToolCall], delta: ToolCallDelta) -> None:
         calls.append({"id": None, "type": "function", "function": {"name": "", "arguments": ""}})
     call = calls[index]
     call["id"] = delta.get("id") or call["id"]
-    _extend_function(call["function"], delta.get("function") or {})
+    custom = delta.get("custom")
+    if custom is None:
+        _extend_function(call["function"], delta.get("function") or {})
+    else:
+        _extend_custom(call, custom)
+    for name in _OF_TOOLS:
+        if name in delta:
+            call[name] = delta[name]
+
+
+def _extend_custom(call: ToolCall, delta: CustomDelta) -> None:
+    """Add a delta to the call of a custom tool, which has a ``custom`` call in the place of a function."""
+    call.pop("function", None)
+    custom = call.setdefault("custom", {"name": "", "input": ""})
+    call["type"] = "custom"
+    custom["name"] += delta.get("name") or ""
+    custom["input"] += delta.get("input") or ""
 
 
 def _extend_function(function: FunctionCall, delta: FunctionDelta) -> None:

@@ -18,11 +18,13 @@ from mistral_api.web import (
     ollama,
     ollama_models,
     responses,
+    root,
     stored_completions,
 )
 from mistral_api.web.request import services
 
 BLUEPRINTS = (
+    root.blueprint,
     monitoring.blueprint,
     generation.chat_blueprint,
     generation.completions_blueprint,

@@ -14,7 +14,8 @@ from mistral_api.generation.renderer import ResponseBody
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.web.finished_request import open_request
 from mistral_api.web.rate_limits import current_permit
-from mistral_api.web.request import caller, client_request_id, json_body, request_id, services
+from mistral_api.web.request import caller, client_request_id, request_id, services
+from mistral_api.web.request_body import json_body
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 EVENTS, LINES = "text/event-stream; charset=utf-8", "application/x-ndjson"

@@ -27,7 +27,8 @@ from mistral_api.generation.ollama_request import (
 from mistral_api.payload_types import JsonObject
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.generation import LINES, json_or_stream, json_response, request_context
-from mistral_api.web.request import json_body, services
+from mistral_api.web.request import services
+from mistral_api.web.request_body import json_body
 
 blueprint = Blueprint("ollama", __name__, url_prefix="/api")
 

@@ -12,7 +12,8 @@ from mistral_api.payload_types.ollama import OllamaProgress, OllamaVersion
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.generation import LINES, json_response, stream_response
 from mistral_api.web.ollama import error_response
-from mistral_api.web.request import json_body, services
+from mistral_api.web.request import services
+from mistral_api.web.request_body import json_body
 from mistral_api.wire import load
 from mistral_api.wire.ollama import OllamaNamedModel
 

@@ -21,6 +21,7 @@ from mistral_api.version import VERSION
 from mistral_api.web.operations import OPERATIONS, TAGS, Operation
 from mistral_api.wire import anthropic, generation_bodies, keys, llama_cpp, monitoring_bodies, ollama, stored_bodies
 from mistral_api.wire.container_shapes import Object, optional, required
+from mistral_api.wire.paths import ALIASES
 from mistral_api.wire.queries import Query
 from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.shapes import (
@@ -39,7 +40,9 @@ _DESCRIPTION = (
     "OpenAI's and Anthropic's requests, answered by a local model and recorded in PostgreSQL. Every answer carries "
     "`X-Request-Id`: the one of the request (1-128 printable ASCII characters), or one of ours. Fields that are not "
     "named here pass on to the model server. Some fields exclude or need each other: then the answer is a 400 that "
-    "names one."
+    "names one. A path may end with a slash. The same is answered under: "
+    + ", ".join(f"`{alias}` ({path})" for alias, path in ALIASES.items())
+    + "."
 )
 _BODY_MODULES = (generation_bodies, stored_bodies, anthropic, ollama, llama_cpp, monitoring_bodies, keys)
 _HEADERS: dict[str, JsonSchema] = {
@@ -185,12 +188,13 @@ def _body(spec: APISpec, reader: RequestSchemas, operation: Operation) -> JsonSc
 def _responses(rule: Rule, operation: Operation) -> JsonObject:
     statuses = operation.statuses | {"403", "421", "500"}
     statuses |= set() if operation.public else {"401", "429"}
-    statuses |= {"400", "413"} if operation.has_body else set()
+    statuses |= {"400", "413", "415"} if operation.has_body else set()
     statuses |= {"400"} if operation.query or operation.required_arguments else set()
     statuses |= {"404"} if rule.arguments else set()
     responses = {status: _error(status, operation) for status in statuses - set(operation.other_responses)}
     for status, component in operation.other_responses.items():
-        responses[status] = _response("Not now", {_JSON: {"schema": component.json_schema}})
+        meaning = _STATUS_MEANINGS.get(status) or HTTPStatus(int(status)).phrase
+        responses[status] = _response(meaning, {_JSON: {"schema": component.json_schema}})
     headers = ["X-Session-Id", "X-Cache"] if operation.of_session else []
     responses["200"] = _response("Done", _content(operation), *headers)
     if operation.of_session and not operation.always_in_session:

@@ -243,6 +243,9 @@ OPERATIONS: dict[str, Operation] = {
     "keys.retrieve": key_operation(keys.API_KEY),
     "keys.revoke": key_operation(keys.API_KEY_DELETED),
     "keys.rotate": key_operation(keys.MADE_API_KEY, request=keys.RotationRequest, body_required=False),
+    "root.show_root": Operation(
+        monitoring_bodies.ROOT, scope=None, public=True, other_responses={"302": monitoring_bodies.ROOT}
+    ),
     "health.show_health": Operation(
         monitoring_bodies.HEALTH, scope=None, public=True, other_responses={"503": monitoring_bodies.HEALTH}
     ),
@@ -273,6 +276,7 @@ TAGS = {
     "stats": "Usage",
     "metrics": "What Prometheus reads: needs the scope `metrics`",
     "keys": "API keys: for administrators",
+    "root": "What this server is; needs no key",
     "health": "The state of every part; needs no key",
     "documentation": "This description",
 }

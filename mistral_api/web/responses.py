@@ -10,7 +10,8 @@ from mistral_api.conversations.item_renderer import item_list
 from mistral_api.payload_types.responses import Item
 from mistral_api.responses.response_object import input_items
 from mistral_api.web.generation import json_or_stream, json_response, request_context, stream_response
-from mistral_api.web.request import caller, json_body, services
+from mistral_api.web.request import caller, services
+from mistral_api.web.request_body import json_body
 from mistral_api.wire import load
 from mistral_api.wire.pagination import Deletion, Page, page_of
 from mistral_api.wire.queries import InputItemsQuery, ResponseQuery, joined_arguments
@@ -30,7 +31,10 @@ class InputTokens(TypedDict):
 def create() -> Response:
     """Generate a response: at once, as a stream of events, or in the background."""
     result = services().response_service.respond(request_context(json_body()))
-    return json_or_stream(result.body, result.session_id, result.cache)
+    response = json_or_stream(result.body, result.session_id, result.cache)
+    if result.ignored_tools:
+        response.headers["X-Ignored-Tools"] = ", ".join(result.ignored_tools)
+    return response
 
 
 @blueprint.post("/input_tokens")

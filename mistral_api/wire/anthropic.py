@@ -14,6 +14,7 @@ from marshmallow import INCLUDE, validates_schema
 
 from mistral_api.payload_types import JsonObject, PayloadT
 from mistral_api.payload_types.anthropic import MessagesPayload
+from mistral_api.wire.anthropic_tools import TOOL_CHANGES, TOOL_CHOICE, TOOLS, check_choice
 from mistral_api.wire.chat import MOST_MESSAGES
 from mistral_api.wire.constraints import JSON_SCHEMA
 from mistral_api.wire.container_shapes import (
@@ -27,10 +28,9 @@ from mistral_api.wire.container_shapes import (
 )
 from mistral_api.wire.field_errors import quote_words, refuse
 from mistral_api.wire.media import IMAGE_URL
-from mistral_api.wire.request_schema import Field, RequestSchema
-from mistral_api.wire.sampling import STOPS
+from mistral_api.wire.request_schema import MODEL, Field, RequestSchema
+from mistral_api.wire.sampling import STOP_CHARACTERS, STOPS, without_blank_stops
 from mistral_api.wire.shapes import (
-    ANYTHING,
     COUNT,
     INT32_MAX,
     AnyOf,
@@ -43,7 +43,6 @@ from mistral_api.wire.shapes import (
     StringEnum,
     Text,
 )
-from mistral_api.wire.tools import MOST_TOOLS, name_of
 
 
 def _refuse_type(types: Iterable[str], path: str = "") -> NoReturn:
@@ -92,20 +91,43 @@ _DOCUMENT = Object(
     nullable(title=Text(), context=Text()),
     required(source=_DOCUMENT_SOURCE),
 )
+# Claude Code's search among its tools has found one (a name in ``tools``).
+_TOOL_REFERENCE = Object(required(tool_name=Text(1)))
 _SEARCH_RESULT = Object(required(title=Text()), required(source=Text()), required(content=_blocks(_TEXT)))
 _CONTENT = {**_TEXT, **_IMAGE, "document": _DOCUMENT, "search_result": _SEARCH_RESULT}
 _TOOL_RESULT = Object(
-    required(tool_use_id=Text()), nullable(is_error=Boolean(), content=AnyOf(Text(), _blocks(_CONTENT)))
+    required(tool_use_id=Text()),
+    nullable(is_error=Boolean(), content=AnyOf(Text(), _blocks({**_CONTENT, "tool_reference": _TOOL_REFERENCE}))),
 )
 _TOOL_USE = Object(required(id=Text()), required(name=Text()), required(input=Object()))
 
-USER_BLOCKS = _blocks({**_CONTENT, "tool_result": _TOOL_RESULT})
+_COMPACTION = {"compaction": Object(nullable(content=Text()))}
+# What Anthropic's servers did within an earlier answer. Nothing here can read it all: it is left out.
+SERVER_BLOCKS = (
+    "redacted_thinking",
+    "server_tool_use",
+    "web_search_tool_result",
+    "web_fetch_tool_result",
+    "code_execution_tool_result",
+    "bash_code_execution_tool_result",
+    "text_editor_code_execution_tool_result",
+    "tool_search_tool_result",
+    "advisor_tool_result",
+    "mcp_tool_use",
+    "mcp_tool_result",
+    "mcp_tool_listing",
+    "container_upload",
+    "fallback",
+)
+
+USER_BLOCKS = _blocks({**_CONTENT, **_COMPACTION, "tool_result": _TOOL_RESULT})
 ASSISTANT_BLOCKS = _blocks(
     {
         **_TEXT,
         "thinking": Object(required(thinking=Text())),
-        "redacted_thinking": Object(),  # nothing here can read it: it is left out
         "tool_use": _TOOL_USE,
+        **_COMPACTION,
+        **dict.fromkeys(SERVER_BLOCKS, Object()),
     }
 )
 SYSTEM_BLOCKS = _blocks(_TEXT)
@@ -115,30 +137,10 @@ _MESSAGE = TaggedUnion(
     "role",
     {
         "user": Object(required(content=AnyOf(Text(), USER_BLOCKS))),
-        "assistant": Object(required(content=AnyOf(Text(), ASSISTANT_BLOCKS))),
-        "system": Object(required(content=_SYSTEM)),
+        "assistant": Object(nullable(content=AnyOf(Text(), ASSISTANT_BLOCKS))),
+        "system": Object(required(content=AnyOf(Text(), _blocks(_TEXT | TOOL_CHANGES)))),
     },
-    required(role=StringEnum("user", "assistant", "system"), content=ANYTHING),
-)
-
-_NAME = name_of("a tool")
-# The client runs these tools itself; there are no others here.
-_TOOL = Object(
-    nullable(
-        type=Constant(
-            "custom",
-            "not_supported",
-            "Unsupported value for '{param}': this server has no tools of its own, only those of type 'custom'.",
-        )
-    ),
-    required(name=_NAME, input_schema=JSON_SCHEMA),
-    nullable(description=Text(), strict=Boolean()),
-)
-_PARALLEL = nullable(disable_parallel_tool_use=Boolean())
-_ANY_TOOL = Object(_PARALLEL)
-_TOOL_CHOICE = TaggedUnion(
-    "type",
-    {"auto": _ANY_TOOL, "any": _ANY_TOOL, "tool": Object(required(name=_NAME), _PARALLEL), "none": _ANY_TOOL},
+    required(role=StringEnum("user", "assistant", "system")),
 )
 
 _WITHOUT_BUDGET = Object()
@@ -160,13 +162,13 @@ _OUTPUT_CONFIG = Object(
 )
 
 
-def _refuse_servers(servers: list[object]) -> None:
-    if servers:
-        refuse("not_supported", "'{param}' is not supported: this server calls no MCP servers.")
+def _refuse_continuation(thread: JsonObject) -> None:
+    if thread.get("type") == "continue":
+        refuse("not_supported", "'{param}' is not supported: send the whole conversation in 'messages'.", ".type")
 
 
-# MCP servers are for Anthropic to call.
-_NO_SERVERS = Array().refined(_refuse_servers).with_keywords(maxItems=0)
+def _refuse_compaction(_config: object) -> NoReturn:
+    refuse("not_supported", "'{param}' is not supported: ask for a summary in a message.")
 
 
 class CountTokensRequest(RequestSchema[PayloadT]):
@@ -177,14 +179,15 @@ class CountTokensRequest(RequestSchema[PayloadT]):
     class Meta:
         unknown = INCLUDE
 
-    model = Field(Text(1, 256))
+    model = Field(MODEL)
     messages = Field(Array(_MESSAGE, 1, MOST_MESSAGES), required=True)
     system = Field(_SYSTEM)
-    tools = Field(Array(_TOOL, 0, MOST_TOOLS))
-    tool_choice = Field(_TOOL_CHOICE)
+    tools = Field(TOOLS)
+    tool_choice = Field(TOOL_CHOICE)
     thinking = Field(_THINKING)
     output_config = Field(_OUTPUT_CONFIG)
-    mcp_servers = Field(_NO_SERVERS)
+    mcp_servers = Field(Array(Object()))
+    thread = Field(Object(_refuse_continuation))
 
 
 class MessagesRequest(CountTokensRequest[PayloadT]):
@@ -193,19 +196,14 @@ class MessagesRequest(CountTokensRequest[PayloadT]):
     EXAMPLE: ClassVar[MessagesPayload] = CountTokensRequest.EXAMPLE | {"max_tokens": 60}
 
     max_tokens = Field(Integer(1, INT32_MAX), required=True)
-    stop_sequences = Field(Array(Text(1), 0, STOPS))
+    stop_sequences = Field(Array(Text(0, STOP_CHARACTERS), 0, STOPS).converted(without_blank_stops))
+    compaction = Field(Object().refined(_refuse_compaction).with_schema({"type": "null"}))
     metadata = Field(Object(nullable(user_id=Text(0, 512))))
     n = Field(Integer(1, 1))
 
     @validates_schema
     def _choice_is_a_tool(self, data: MessagesPayload, **_options: object) -> None:
-        choice, tools = data.get("tool_choice"), data.get("tools") or []
-        if choice is None:
-            return
-        if choice["type"] == "any" and not tools:
-            refuse("invalid_value", "'{param}' of type 'any' is only allowed with 'tools'.", field="tool_choice")
-        if choice["type"] == "tool" and choice["name"] not in [tool["name"] for tool in tools]:
-            refuse("invalid_value", "'{param}' names a tool that is not in 'tools'.", field="tool_choice")
+        check_choice(data)
 
 
 _TEXT_BLOCK = Object(required(type=Constant("text"), text=Text()))

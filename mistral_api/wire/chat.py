@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from marshmallow import validates_schema
+from marshmallow import missing, validates_schema
 
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.wire.container_shapes import Array, Map, Object, TaggedUnion, nullable, optional, required
+from mistral_api.wire.container_shapes import Array, Map, Object, TaggedUnion, nullable, required
 from mistral_api.wire.field_errors import refuse, refuse_missing
 from mistral_api.wire.media import DATA_URL, IMAGE_URL
 from mistral_api.wire.request_schema import Field
@@ -20,10 +20,11 @@ from mistral_api.wire.shapes import (
     Boolean,
     Constant,
     Integer,
-    Null,
     Shape,
     StringEnum,
     Text,
+    check_at,
+    pass_through,
 )
 from mistral_api.wire.tools import (
     FUNCTION_CALL,
@@ -31,7 +32,8 @@ from mistral_api.wire.tools import (
     RESPONSE_FORMAT,
     TOOL_CHOICE,
     TOOLS,
-    chosen_functions,
+    chosen_tools,
+    declared_tools,
     forces_call,
 )
 
@@ -53,13 +55,36 @@ _PARTS: dict[str, Shape] = {
     "input_video": Object(),
     "file": Object(),
 }
-_PART = TaggedUnion("type", {kind: Object(required(**{kind: content})) for kind, content in _PARTS.items()})
+# The texts of the Responses API, which clients of both leave in the histories that they send.
+_TEXT_PARTS = dict.fromkeys(("input_text", "output_text"), Object(required(text=Text())))
+_PART = TaggedUnion(
+    "type", {kind: Object(required(**{kind: content})) for kind, content in _PARTS.items()} | _TEXT_PARTS
+)
 _CONTENT = AnyOf(Text(), Array(_PART, 1), expected="a string or an array of parts")
+_ANY_CONTENT = AnyOf(Text(), Array(_PART), expected="a string or an array of parts")
 
 _FUNCTION_CALL = Object(required(name=Text()), required(arguments=Text()))
-_TOOL_CALL = Object(
-    nullable(id=Text()), required(type=StringEnum("function"), function=_FUNCTION_CALL), drop_nulls=True
+# What a call of each type holds, in the field of that name.
+_CALLS: dict[str, Object] = {"function": _FUNCTION_CALL, "custom": Object(required(name=Text(), input=Text()))}
+
+
+def _check_call(call: JsonObject) -> None:
+    kind = call["type"]
+    if kind not in call:
+        refuse_missing(f".{kind}")
+    check_at(f".{kind}", _CALLS[kind].check, call[kind])
+
+
+_TOOL_CALL = Object(nullable(id=Text()), required(type=StringEnum(*_CALLS)), _check_call, drop_nulls=True).with_schema(
+    TaggedUnion(
+        "type",
+        {kind: Object(required(**{kind: shape})) for kind, shape in _CALLS.items()},
+        required(type=StringEnum(*_CALLS)),
+        nullable(id=Text()),
+    )
 )
+# The roles whose messages may have no content: an assistant's may call tools or have said nothing, and so may a tool.
+_MAY_BE_EMPTY = ("assistant", "tool", "function")
 # llama.cpp reads the texts in messages of every role, and answers 500 where one is no string.
 _OTHERS = nullable(
     name=Text(),
@@ -69,13 +94,8 @@ _OTHERS = nullable(
     tool_calls=Array(_TOOL_CALL),
     function_call=_FUNCTION_CALL,
 )
-# Where an assistant calls tools, refuses or reasons, its message may have no content.
-_INSTEAD_OF_CONTENT: dict[str, Shape] = {
-    "tool_calls": Array(_TOOL_CALL, 1),
-    "refusal": Text(1),
-    "reasoning_content": Text(1),
-    "function_call": _FUNCTION_CALL,
-}
+# Where an assistant's message has one of these, it has something to say without a content.
+_INSTEAD_OF_CONTENT = ("tool_calls", "refusal", "reasoning_content", "function_call")
 
 
 def _require_few_fields(message: JsonObject) -> None:
@@ -85,10 +105,12 @@ def _require_few_fields(message: JsonObject) -> None:
 
 
 def _require_content(message: JsonObject) -> None:
-    if message.get("content") is None and not (
-        message["role"] == "assistant" and any(message.get(name) for name in _INSTEAD_OF_CONTENT)
-    ):
+    content = message.get("content")
+    if content or content == "" or message["role"] in _MAY_BE_EMPTY:
+        return
+    if content is None:
         refuse_missing(".content")
+    check_at(".content", _CONTENT.check, content)
 
 
 def _require_tool_call_id(message: JsonObject) -> None:
@@ -97,24 +119,47 @@ def _require_tool_call_id(message: JsonObject) -> None:
 
 
 _WITH_CONTENT = Object(
-    _OTHERS, required(role=StringEnum(*(role for role in ROLES if role != "tool")), content=_CONTENT)
+    _OTHERS, required(role=StringEnum(*(role for role in ROLES if role not in _MAY_BE_EMPTY)), content=_CONTENT)
 )
-_TOOL_RESULT = Object(_OTHERS, required(role=StringEnum("tool"), content=_CONTENT, tool_call_id=Text()))
-_WITHOUT_CONTENT = (
-    Object(_OTHERS, optional(content=Null()), required(role=StringEnum("assistant"), **{name: shape}))
-    for name, shape in _INSTEAD_OF_CONTENT.items()
-)
+_ANSWER = Object(_OTHERS, nullable(content=_ANY_CONTENT), required(role=StringEnum("assistant", "function")))
+_TOOL_RESULT = Object(_OTHERS, nullable(content=_ANY_CONTENT), required(role=StringEnum("tool"), tool_call_id=Text()))
 # What is null in a message counts as absent, as SDKs replay it; a null content says that there is none.
-MESSAGE = Object(
+_CHECKED_MESSAGE = Object(
     _require_few_fields,
     required(role=StringEnum(*ROLES)),
-    nullable(content=_CONTENT),
+    nullable(content=_ANY_CONTENT),
     _require_content,
     _OTHERS,
     _require_tool_call_id,
     drop_nulls=True,
     keep_null="content",
-).with_schema(AnyOf(_WITH_CONTENT, _TOOL_RESULT, *_WITHOUT_CONTENT).with_keywords(maxProperties=MOST_MESSAGE_FIELDS))
+)
+_drop_nulls = _CHECKED_MESSAGE.convert or pass_through
+
+
+def _load_message(message: JsonObject) -> JsonObject:
+    """Return a message in the form in which it is recorded, and the model server takes it."""
+    loaded: JsonObject = _drop_nulls(message)
+    content = loaded.get("content")
+    if type(content) is str and "reasoning" not in loaded:  # nearly every message
+        return loaded
+    if isinstance(content, list):
+        loaded["content"] = [_as_text(part) if part["type"] in _TEXT_PARTS else part for part in content] or ""
+    reasoning = loaded.get("reasoning")  # the name that vLLM, OpenRouter and Ollama's compatible API have for it
+    if reasoning and isinstance(reasoning, str) and not loaded.get("reasoning_content"):
+        loaded["reasoning_content"] = loaded.pop("reasoning")
+    if content is None and not any(loaded.get(name) for name in _INSTEAD_OF_CONTENT):
+        loaded["content"] = ""
+    return loaded
+
+
+def _as_text(part: JsonObject) -> JsonObject:
+    return {"type": "text", "text": part["text"]}
+
+
+MESSAGE = _CHECKED_MESSAGE.converted(_load_message).with_schema(
+    AnyOf(_WITH_CONTENT, _ANSWER, _TOOL_RESULT).with_keywords(maxProperties=MOST_MESSAGE_FIELDS)
+)
 MESSAGES = Array(MESSAGE, 1, MOST_MESSAGES)
 
 # 40 000 take llama.cpp ten seconds; no template has more than a few.
@@ -125,6 +170,10 @@ CONTINUATION = AnyOf(Boolean(), StringEnum("content", "reasoning_content"), expe
 _MODALITY = Constant(
     "text", "unsupported_value", "Unsupported value for '{param}': this server answers in 'text' only."
 )
+
+
+# None is what a request without the field gets; llama.cpp refuses the field wherever 'logprobs' is not true.
+_TOP_LOGPROBS = Integer(0, 20).converted(lambda count: int(count) or missing)
 
 
 class ChatCompletionRequest(GenerationRequest[ChatPayload]):
@@ -147,7 +196,7 @@ class ChatCompletionRequest(GenerationRequest[ChatPayload]):
     function_call = Field(FUNCTION_CALL)
     response_format = Field(RESPONSE_FORMAT)
     logprobs = Field(Boolean())
-    top_logprobs = Field(Integer(0, 20))
+    top_logprobs = Field(_TOP_LOGPROBS)
     modalities = Field(Array(_MODALITY, 1))
     reasoning_effort = Field(StringEnum("none", "minimal", "low", "medium", "high", "xhigh", "max"))
     chat_template_kwargs = Field(TEMPLATE_ARGUMENTS)
@@ -172,9 +221,9 @@ class ChatCompletionRequest(GenerationRequest[ChatPayload]):
             refuse_ignore_eos(data, "tool_choice")
             if not tools:
                 refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
-        known = {tool["function"]["name"] for tool in tools}
-        for name, path in chosen_functions(choice):
-            if name not in known:
+        known = declared_tools(tools)
+        for named, path in chosen_tools(choice):
+            if named not in known:
                 text = "'{param}' names a function that is not in 'tools'."
                 refuse("invalid_value", text, path, field="tool_choice")
 

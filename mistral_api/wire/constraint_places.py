@@ -21,9 +21,24 @@ _SCHEMA_PATHS = (
     ("output_config", "format", "schema"),
     ("tools", "*", "function", "parameters"),
     ("tools", "*", "parameters"),
+    ("tools", "*", "tools", "*", "parameters"),
+    ("input", "*", "tools", "*", "parameters"),
+    ("input", "*", "tools", "*", "tools", "*", "parameters"),
     ("tools", "*", "input_schema"),
     ("functions", "*", "parameters"),
 )
+# What holds the schema of a tool's arguments.
+_OF_TOOLS = ("parameters", "input_schema")
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedSchema:
+    """A JSON schema of a valid request. ``of_tool``: it is that of a tool's arguments; ``strict``: of a strict one."""
+
+    path: str
+    schema: dict[str, Any]
+    of_tool: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +67,44 @@ class Constraint:
         return [] if isinstance(self.value, str) else suspect_schemas(self.value)
 
 
-def find_constraints(body: dict[str, Any]) -> list[Constraint]:
-    """Return the constraints of a valid request. Most requests have none, and are asked for seven names."""
-    found = [
-        Constraint(path, schema, schema_digest(schema))
+def find_schemas(body: dict[str, Any]) -> list[PlacedSchema]:
+    """Return the JSON schemas of a valid request. Most requests have none, and are asked for six names."""
+    return [
+        PlacedSchema(path, holder[keys[-1]], keys[-1] in _OF_TOOLS, strict=holder.get("strict") is True)
         for keys in _SCHEMA_PATHS
         if body.get(keys[0])
-        for path, schema in _values_at(body, keys)
-        if isinstance(schema, dict)
+        for path, holder in _holders(body, keys)
     ]
+
+
+def _holders(body: dict[str, Any], keys: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects that hold a schema at a path, each with the path of the schema."""
+    for path, holder in _values_at(body, keys[:-1]):
+        if isinstance(holder, dict) and isinstance(holder.get(keys[-1]), dict):
+            yield (f"{path}.{keys[-1]}" if path else keys[-1]), holder
+
+
+def find_constraints(body: dict[str, Any]) -> list[Constraint]:
+    """Return the constraints of a valid request as it has brought them."""
+    found = [schema_constraint(each.path, each.schema) for each in find_schemas(body)]
+    grammar = find_grammar(body)
+    return found if grammar is None else [*found, grammar]
+
+
+def find_grammar(body: dict[str, Any]) -> Constraint | None:
+    """Return the grammar that a valid request has brought."""
     grammar = body.get(GRAMMAR_FIELD)
-    if grammar and isinstance(grammar, str):
-        found.append(Constraint(GRAMMAR_FIELD, grammar, grammar_digest(grammar)))
-    return found
+    return grammar_constraint(GRAMMAR_FIELD, grammar) if grammar and isinstance(grammar, str) else None
+
+
+def grammar_constraint(path: str, grammar: str) -> Constraint:
+    """Return a grammar as a constraint."""
+    return Constraint(path, grammar, grammar_digest(grammar))
+
+
+def schema_constraint(path: str, schema: dict[str, Any]) -> Constraint:
+    """Return a JSON schema as a constraint."""
+    return Constraint(path, schema, schema_digest(schema))
 
 
 def _values_at(value: Any, keys: tuple[str, ...], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -144,7 +144,8 @@ def is_known_harmless(schema: JsonSchema, digest: bytes) -> bool:
     return is_harmless_schema(SchemaTree(schema)) if harmless is None else harmless
 
 
-def _check_schema(schema: JsonSchema) -> None:
+def check_schema(schema: JsonSchema) -> None:
+    """Refuse a schema that no value can satisfy, or that is too costly. Raises marshmallow's ValidationError."""
     digest = schema_digest(schema)
     if _passed_schemas.is_harmless(digest) is not None:
         return
@@ -179,6 +180,6 @@ def _check_grammar(grammar: str) -> None:
     check_grammar_cost(grammar)
 
 
-JSON_SCHEMA = Object().refined(_check_schema)
+JSON_SCHEMA = Object().refined(check_schema)
 # Whether a grammar in GBNF parses is for the model server to find out.
 GRAMMAR = Text(0, MOST_GRAMMAR_CHARACTERS).refined(_check_grammar).with_keywords(description="A grammar in GBNF.")

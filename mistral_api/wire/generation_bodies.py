@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mistral_api.wire.container_shapes import Array, Object, optional, required
+from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, optional, required
 from mistral_api.wire.pagination import deleted, page, whole_list
 from mistral_api.wire.shapes import (
     ANYTHING,
@@ -15,6 +15,7 @@ from mistral_api.wire.shapes import (
     Nullable,
     Number,
     Shape,
+    StringEnum,
     Text,
 )
 
@@ -31,7 +32,14 @@ USAGE = Component(
     ),
 )
 
-_CALL = Object(required(id=Text(), type=Constant("function"), function=Object(required(name=Text(), arguments=Text()))))
+_CALL = TaggedUnion(
+    "type",
+    {
+        "function": Object(required(function=Object(required(name=Text(), arguments=Text())))),
+        "custom": Object(required(custom=Object(required(name=Text(), input=Text())))),
+    },
+    required(id=Text(), type=StringEnum("function", "custom")),
+)
 _TOKEN_LOGPROB = Object(
     required(token=Text(), logprob=Number(), bytes=Nullable(Array(Integer())), top_logprobs=Array(Object()))
 )
@@ -42,7 +50,10 @@ _MESSAGE = Object(
     required(role=Constant("assistant"), content=Nullable(Text()), refusal=Nullable(Text())),
     optional(tool_calls=Array(_CALL), reasoning_content=Nullable(Text())),
 )
-_CALL_DELTA = Object(required(index=COUNT), optional(id=Text(), type=Constant("function"), function=Object()))
+_CALL_DELTA = Object(
+    required(index=COUNT),
+    optional(id=Text(), type=StringEnum("function", "custom"), function=Object(), custom=Object()),
+)
 _DELTA = Object(
     optional(
         role=Constant("assistant"),

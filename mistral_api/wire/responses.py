@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from operator import itemgetter
-from typing import ClassVar, NoReturn
+from typing import ClassVar, cast
 
 from marshmallow import validates_schema
 
-from mistral_api.payload_types.responses import ResponsePayload, ResponseToolChoice
+from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types.responses import ResponsePayload
 from mistral_api.wire.chat import CONTINUATION, TEMPLATE_ARGUMENTS
 from mistral_api.wire.constraints import JSON_SCHEMA
-from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, required, required_or_checked_as
-from mistral_api.wire.field_errors import quote_value, quote_words, refuse
+from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, required
+from mistral_api.wire.field_errors import quote_value, refuse
 from mistral_api.wire.items import ITEMS
 from mistral_api.wire.request_schema import Field
+from mistral_api.wire.response_tools import RESPONSE_TOOL_CHOICE, RESPONSE_TOOLS, check_choice, response_forces_call
 from mistral_api.wire.sampling import (
     SESSION_ID,
     SESSION_ID_LENGTH,
@@ -23,7 +25,7 @@ from mistral_api.wire.sampling import (
     valid_session_id,
 )
 from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, JsonSchema, StringEnum, Text
-from mistral_api.wire.tools import FUNCTION_FIELDS, FUNCTION_NAME, MOST_TOOLS, TOOL_CHOICES, allowed_tools
+from mistral_api.wire.tools import FUNCTION_NAME
 
 RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
 _INCLUDABLE = (
@@ -77,25 +79,6 @@ _CONVERSATION = AnyOf(
 _INPUT = AnyOf(Text(), ITEMS, expected="a string or an array of items")
 
 
-def _refuse_hosted(kind: str) -> NoReturn:
-    text = f"Unsupported value for '{{param}}': '{quote_value(kind)}'. This server has function tools only."
-    refuse("unsupported_value", text)
-
-
-# Tools are flat, unlike a chat's: ``{"type": "function", "name": …, "parameters": …, "strict": …}``.
-_FUNCTION_TYPE = StringEnum("function", refuse_other=_refuse_hosted)
-_TOOLS = Array(Object(required(type=_FUNCTION_TYPE), *FUNCTION_FIELDS), 0, MOST_TOOLS)
-_NAMED_TOOL = Object(required_or_checked_as(None, type=_FUNCTION_TYPE), required(name=FUNCTION_NAME))
-# A word, one function, or ``{"type": "allowed_tools", "mode": …, "tools": […]}``.
-_TOOL_CHOICE = AnyOf(
-    StringEnum(*TOOL_CHOICES),
-    TaggedUnion(
-        "type",
-        {"function": Object(required(name=FUNCTION_NAME)), "allowed_tools": Object(allowed_tools(_NAMED_TOOL))},
-        required(type=StringEnum("function", "allowed_tools", refuse_other=_refuse_hosted)),
-    ),
-    expected=f"one of {quote_words(TOOL_CHOICES)} or an object",
-)
 # The format is flat, unlike a chat's ``response_format``.
 _WITHOUT_SCHEMA = Object()
 _WITH_SCHEMA = Object(required(name=FUNCTION_NAME, schema=JSON_SCHEMA), nullable(description=Text(), strict=Boolean()))
@@ -119,20 +102,6 @@ _REASONING = Object(
 INCLUDE = Array(StringEnum(*_INCLUDABLE))
 
 
-def response_tool_names(choice: str | ResponseToolChoice | None) -> list[str]:
-    """Return the names of the functions that a valid tool choice names."""
-    if not isinstance(choice, dict):
-        return []
-    return [tool["name"] for tool in choice.get("tools", [choice])]
-
-
-def response_forces_call(choice: str | ResponseToolChoice | None) -> bool:
-    """Return whether a valid tool choice demands a call."""
-    if isinstance(choice, dict):
-        return bool(choice["type"] == "function" or choice["mode"] == "required")
-    return choice == "required"
-
-
 class ResponseRequest(GenerationRequest[ResponsePayload]):
     """A request for a response. ``conversation`` becomes the id of the conversation, whatever its form was."""
 
@@ -154,11 +123,12 @@ class ResponseRequest(GenerationRequest[ResponsePayload]):
     conversation = Field(_CONVERSATION)
     background = Field(Boolean())
     include = Field(INCLUDE)
-    tools = Field(_TOOLS)
-    tool_choice = Field(_TOOL_CHOICE)
+    tools = Field(RESPONSE_TOOLS)
+    tool_choice = Field(RESPONSE_TOOL_CHOICE)
     parallel_tool_calls = Field(Boolean())
     max_tool_calls = Field(Integer(1, INT32_MAX))
-    max_output_tokens = Field(Integer(16, INT32_MAX))
+    # OpenAI takes 16 or more. Clients that look whether a model answers ask for one.
+    max_output_tokens = Field(Integer(1, INT32_MAX))
     top_logprobs = Field(Integer(0, 20))
     text = Field(_TEXT_OPTIONS)
     reasoning = Field(_REASONING)
@@ -201,13 +171,9 @@ class ResponseRequest(GenerationRequest[ResponsePayload]):
 
     @validates_schema
     def _choice_is_among_tools(self, data: ResponsePayload, **_options: object) -> None:
-        choice, names = data.get("tool_choice"), [tool["name"] for tool in data.get("tools", [])]
-        if response_forces_call(choice):
+        if response_forces_call(data.get("tool_choice")):
             refuse_ignore_eos(data, "tool_choice")
-        if choice == "required" and not names:
-            refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
-        if not set(response_tool_names(choice)) <= set(names):
-            refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", field="tool_choice")
+        check_choice(cast("JsonObject", data))
 
     @validates_schema
     def _format_can_end(self, data: ResponsePayload, **_options: object) -> None:

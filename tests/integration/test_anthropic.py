@@ -29,6 +29,7 @@ WEATHER = {
     "description": "The weather in a city.",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+WEB_SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
 
 
@@ -188,9 +189,9 @@ def test_anthropic_client_raises_its_own_exceptions_for_bad_requests(server: Ser
     body = validate(ErrorResponse, missing.value.body)
     assert body.request_id == missing.value.request_id == missing.value.response.headers["X-Request-Id"]
 
-    hosted: list[Any] = [{"type": "web_search_20250305", "name": "web_search"}]
+    body_with_search = FRANCE | {"model": _model_id(server), "tools": [WEB_SEARCH]}
     with pytest.raises(BadRequestError) as refused:
-        claude.messages.create(**FRANCE | {"model": _model_id(server), "tools": hosted})
+        claude.messages.create(**body_with_search, tool_choice={"type": "any"})
     body_of = orjson.loads(refused.value.response.content)
     assert sorted(body_of["error"]) == ["code", "message", "param", "type"]
     assert (body_of["error"]["code"], body_of["error"]["param"]) == ("not_supported", "tools[0].type")
@@ -200,11 +201,32 @@ def test_anthropic_client_raises_its_own_exceptions_for_bad_requests(server: Ser
         )
 
 
+def test_tools_that_only_anthropic_could_run_are_left_out_and_the_client_is_told(
+    server: Server, claude: Anthropic
+) -> None:
+    body = FRANCE | {"model": _model_id(server), "max_tokens": 4}
+    raw = claude.messages.with_raw_response.create(**body, tools=[WEB_SEARCH])
+    assert raw.headers["X-Ignored-Tools"] == "web_search_20250305"
+    assert validate(Message, raw.http_response.content).content[0].type == "text"
+    assert "X-Ignored-Tools" not in claude.messages.with_raw_response.create(**body).headers
+    assert "web_search_20250305" in server.log()
+
+
+def test_tool_with_a_name_of_128_characters_is_called(server: Server, claude: Anthropic) -> None:
+    name = "mcp__" + "a" * 123
+    body = FRANCE | {"model": _model_id(server), "max_tokens": 60, "tools": [WEATHER | {"name": name}]}
+    message = claude.messages.create(**body, tool_choice={"type": "tool", "name": name})
+    assert [block.name for block in message.content if block.type == "tool_use"] == [name]
+
+
+SCHEMA_FIELD = "output_config.format.schema"
+
+
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]}]}, "messages[0].content[1]"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, "output_config"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, SCHEMA_FIELD),
     ],
 )  # fmt: skip
 def test_anthropic_error_names_the_field_as_the_client_sent_it(

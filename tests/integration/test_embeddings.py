@@ -128,7 +128,7 @@ def test_token_inputs_give_the_same_embeddings_as_texts(
         by_token = embedder.embeddings.create(model="embedder", input=given)
         assert _cosine(by_token.data[0].embedding, by_text.data[0].embedding) > 0.999
     refused = _post(embedding, {"input": [[10**8]]})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[0][0]")
 
 
 def test_fewer_dimensions_are_the_first_ones_scaled_to_length_1(embedder: OpenAI) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.anthropic_request import COUNT_TOKENS, MESSAGES
+from mistral_api.generation.anthropic_tools import ignored_tools
+from mistral_api.payload_types.anthropic import MessagesPayload
 from mistral_api.wire import load
 
-HI = {"max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+HI: dict[str, Any] = {"max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 PNG = {"type": "base64", "media_type": "image/png", "data": "aGk="}
 
 
@@ -108,6 +111,78 @@ def test_anthropic_tools_and_tool_choice_are_translated(choice: dict[str, Any], 
     assert {name: chat[name] for name in expected} == expected
 
 
+def _names(**more: Any) -> list[str]:
+    return [tool["function"]["name"] for tool in _chat(**more).get("tools", [])]
+
+
+def _deferred(name: str) -> dict[str, Any]:
+    return TOOL | {"name": name, "defer_loading": True}
+
+
+def test_tools_that_only_anthropic_could_run_are_left_out() -> None:
+    servers = {"mcp_servers": [{"type": "url", "name": "x", "url": "https://example.com"}]}
+    hosted = [SEARCH, {"type": "mcp_toolset", "mcp_server_name": "x"}, {"type": "code_execution_20260521", "name": "c"}]
+    body = {"tools": [*hosted, TOOL]} | servers
+    assert _names(**body, tool_choice={"type": "any"}) == ["add"]
+    assert ignored_tools(cast("MessagesPayload", HI | body)) == [
+        "web_search_20250305",
+        "mcp_toolset",
+        "code_execution_20260521",
+        "mcp_servers",
+    ]
+    alone = _chat(tools=hosted, tool_choice={"type": "auto"})
+    assert not alone.keys() & {"tools", "tool_choice", "mcp_servers"}
+
+
+def test_tools_that_anthropic_has_defined_and_the_client_runs_become_functions() -> None:
+    tools: list[dict[str, Any]] = [
+        {"type": "bash_20250124", "name": "bash"},
+        {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool", "max_characters": 100},
+        {"type": "memory_20250818", "name": "memory"},
+        {"type": "computer_20250124", "name": "computer", "display_width_px": 800, "display_height_px": 600},
+    ]
+    assert ignored_tools(cast("MessagesPayload", HI | {"tools": tools})) == []
+    functions = [tool["function"] for tool in _chat(tools=tools)["tools"]]
+    assert [function["name"] for function in functions] == [tool["name"] for tool in tools]
+    fields = [list(function["parameters"]["properties"])[:2] for function in functions]
+    assert fields == [["command", "restart"], ["command", "path"], ["command", "path"], ["action", "coordinate"]]
+
+
+def test_deferred_tool_is_shown_once_a_message_refers_to_it() -> None:
+    tools = [TOOL, _deferred("found"), _deferred("brought"), _deferred("hidden")]
+    found = {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "tool_reference", "tool_name": "found"}]}
+    turns = [
+        *HI["messages"],
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "add", "input": {}}]},
+        {"role": "user", "content": [found]},
+    ]
+    assert _names(tools=tools) == ["add"]
+    assert _names(tools=tools, messages=turns) == ["add", "found"]
+    assert _chat(tools=tools, messages=turns)["messages"][-1]["content"] == "The tool found is available now."
+
+    def change(kind: str, name: str) -> dict[str, Any]:
+        block = {"type": kind, "tool": {"type": "tool_reference", "name": name}}
+        return {"role": "system", "content": [block]}
+
+    changed = [*turns, change("tool_addition", "brought"), change("tool_removal", "add")]
+    assert _names(tools=tools, messages=changed) == ["found", "brought"]
+    assert _names(tools=tools, tool_choice={"type": "tool", "name": "hidden"}) == ["add", "hidden"]
+    hosted = {"type": "tool_search_tool_regex_20251119", "name": "tool_search_tool_regex"}
+    assert _names(tools=[*tools, hosted]) == ["add", "found", "brought", "hidden"]
+
+
+def test_what_anthropics_servers_did_in_an_earlier_answer_is_left_out() -> None:
+    answer = [
+        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "x"}},
+        {"type": "web_search_tool_result", "tool_use_id": "s", "content": []},
+        {"type": "text", "text": "Found."},
+    ]
+    summary = [{"type": "compaction", "content": "We spoke."}]
+    turns = [{"role": "assistant", "content": summary}, *HI["messages"], {"role": "assistant", "content": answer}]
+    contents = [message["content"] for message in _chat(messages=turns)["messages"]]
+    assert contents == ["We spoke.", "Hi", "Found."]
+
+
 def test_anthropic_fields_are_renamed_or_dropped() -> None:
     chat = _chat(
         stop_sequences=["END"],
@@ -117,11 +192,16 @@ def test_anthropic_fields_are_renamed_or_dropped() -> None:
         metadata={"user_id": None},
         service_tier="auto",
         cache_control={"type": "ephemeral"},
+        context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        betas=["claude-code-20250219"],
+        thread={"type": "create"},
+        fallbacks="default",
     )
     assert (chat["stop"], chat["verbose"], chat["stream_options"]) == (["END"], True, {"include_usage": True})
     assert (chat["thinking_budget_tokens"], chat["reasoning_effort"]) == (1024, "low")
     assert chat["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert not chat.keys() & {"metadata", "service_tier", "cache_control", "thinking", "output_config"}
+    assert not chat.keys() & {"context_management", "betas", "thread", "fallbacks"}
 
 
 @pytest.mark.parametrize(
@@ -144,11 +224,21 @@ def test_anthropic_fields_are_renamed_or_dropped() -> None:
             "messages[0].content[0].source.type",
             "not_supported",
         ),
-        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type", "not_supported"),
+        ({"tools": [{"type": "function", "name": "a"}]}, "tools[0].type", "not_supported"),
+        ({"tools": [SEARCH], "tool_choice": {"type": "any"}}, "tools[0].type", "not_supported"),
+        (
+            {"tools": [TOOL, SEARCH], "tool_choice": {"type": "tool", "name": "web_search"}},
+            "tools[1].type",
+            "not_supported",
+        ),
         ({"tools": [{"name": "a b", "input_schema": {}}]}, "tools[0].name", "invalid_value"),
+        ({"tools": [TOOL | {"name": "a" * 129}]}, "tools[0].name", "string_above_max_length"),
+        ({"tools": [{"name": "a"}]}, "tools[0].input_schema", "missing_required_parameter"),
         ({"tool_choice": {"type": "any"}}, "tool_choice", "invalid_value"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "sub"}}, "tool_choice", "invalid_value"),
-        ({"mcp_servers": [{"url": "https://example.com"}]}, "mcp_servers", "not_supported"),
+        ({"mcp_servers": [5]}, "mcp_servers[0]", "invalid_type"),
+        ({"thread": {"type": "continue", "previous_message_id": "msg_1"}}, "thread.type", "not_supported"),
+        ({"compaction": {"type": "summarize"}}, "compaction", "not_supported"),
         ({"n": 2}, "n", "integer_above_max_value"),
         ({"temperature": "hot"}, "temperature", "invalid_type"),
         ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens", "missing_required_parameter"),

@@ -8,7 +8,7 @@ import pytest
 
 from mistral_api.generation.endpoint import CHAT, COMPLETION, OWN_FIELDS, Endpoint
 from mistral_api.generation.llama_cpp_endpoint import INFILL, LLAMA_CPP_COMPLETION
-from mistral_api.generation.plan import UpstreamTraits, make_plan
+from mistral_api.generation.plan import PlanRequest, UpstreamTraits, make_plan
 from mistral_api.responses.prepared_response import chat_payload
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.wire.engine_fields import ANY_ENGINE_CHAT, LLAMA_CPP_CHAT, LLAMA_CPP_PROMPT
@@ -24,7 +24,7 @@ def declared(*endpoints: Endpoint) -> set[str]:
 
 def sent(endpoint: Endpoint, payload: Any, *, supervised: bool = True, **limits: Any) -> Any:
     traits = UpstreamTraits(supervised, lambda: False, 4, RequestLimits(supervised=supervised, **limits))
-    return make_plan(endpoint, payload, traits, None, lambda *_: {}).requests[0]
+    return make_plan(endpoint, PlanRequest(payload), traits, lambda *_: {}).requests[0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint
-from mistral_api.generation.plan import GenerationPlan, UpstreamTraits, make_plan
+from mistral_api.generation.forced_tool_calls import ForcedToolChoice
+from mistral_api.generation.plan import GenerationPlan, PlanRequest, UpstreamTraits, make_plan
 from mistral_api.payload_types.chat import ChatMessage, Tool
 from mistral_api.payload_types.completions import Delta
 
@@ -23,7 +24,7 @@ def _fail_on_question(*_question: Any) -> Any:
 def _plan(
     payload: Any, engine: UpstreamTraits = OURS, endpoint: Endpoint = CHAT, seed: int | None = 7
 ) -> GenerationPlan:
-    return make_plan(endpoint, payload, engine, seed, _fail_on_question)
+    return make_plan(endpoint, PlanRequest(payload, seed), engine, _fail_on_question)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +70,10 @@ def test_references_in_a_moved_tool_schema_point_to_its_new_place() -> None:
         "$defs": {"A": {"type": "object", "properties": {"again": {"$ref": "#/$defs/A"}, "all": {"$ref": "#"}}}},
         "properties": {"a": {"$ref": "#/$defs/A"}, "default": {"$ref": "#"}, "b": {"const": {"$ref": "#/data"}}},
     }
-    tool = {"type": "function", "function": {"name": "deep", "parameters": schema}}
-    (sent,) = _plan({"messages": HELLO, "tools": [TOOLS[0], tool], "tool_choice": "required"}).requests
-    assert sent["tool_choice"] == "none"
-    form: Any = sent["response_format"]
-    moved = form["json_schema"]["schema"]["anyOf"][1]["properties"]["arguments"]
+    tool: Any = {"type": "function", "function": {"name": "deep", "parameters": schema}}
+    other: Any = TOOLS[0]
+    moved: Any = ForcedToolChoice([other, tool], named=False).constrain({})["response_format"]["json_schema"]["schema"]
+    moved = moved["anyOf"][1]["properties"]["arguments"]
     place = "#/anyOf/1/properties/arguments"
     assert moved["$defs"]["A"]["properties"] == {"again": {"$ref": f"{place}/$defs/A"}, "all": {"$ref": place}}
     assert moved["properties"] == {
@@ -82,6 +82,18 @@ def test_references_in_a_moved_tool_schema_point_to_its_new_place() -> None:
         "b": {"const": {"$ref": "#/data"}},
     }
     assert schema["properties"]["a"] == {"$ref": "#/$defs/A"}  # type: ignore[index]
+
+
+def test_references_of_a_forced_call_are_sent_as_llama_cpp_resolves_them() -> None:
+    node = {"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "deep", "parameters": node}}
+    (sent,) = _plan({"messages": HELLO, "tools": [TOOLS[0], tool], "tool_choice": "required"}).requests
+    form: Any = sent["response_format"]
+    called = form["json_schema"]["schema"]["anyOf"][1]["properties"]
+    ((name, definition),) = form["json_schema"]["schema"]["$defs"].items()
+    assert sent["tool_choice"] == "none"
+    assert (called["name"], called["arguments"]) == ({"enum": ["deep"]}, {"$ref": f"#/$defs/{name}"})
+    assert definition["properties"] == {"next": {"$ref": f"#/$defs/{name}"}}
 
 
 def test_deprecated_functions_are_sent_as_tools_and_returned_as_function_calls() -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from mistral_api.conversations.item_renderer import ItemId, ItemIds, parse_item_id
+from mistral_api.conversations.tool_items import CALL_TYPES, OUTPUT_TYPES
 from mistral_api.errors import InvalidRequest
 from mistral_api.system.identifiers import new_id
 
@@ -19,13 +20,16 @@ def test_item_ids_are_parsed_back() -> None:
     ids = ItemIds(message_id)
     assert parse_item_id(ids.message) == ItemId("message", message_id)
     assert parse_item_id(ids.reasoning) == ItemId("reasoning", message_id)
-    assert parse_item_id(ids.output) == ItemId("function_call_output", message_id)
     assert parse_item_id(ids.call(12)) == ItemId("function_call", message_id, 12)
+    for kind in (*OUTPUT_TYPES, "additional_tools", "agent_message"):
+        assert parse_item_id(ids.of(kind)) == ItemId(kind, message_id)
+    for kind in CALL_TYPES:
+        assert parse_item_id(ids.call(1, kind)) == ItemId(kind, message_id, 1)
 
 
 def test_item_ids_have_openais_prefixes() -> None:
     ids = ItemIds(MESSAGE)
-    assert [ids.message, ids.reasoning, ids.call(0), ids.output] == [
+    assert [ids.message, ids.reasoning, ids.call(0), ids.of("function_call_output")] == [
         f"msg_{HEX}",
         f"rs_{HEX}",
         f"fc_{HEX}_0",

@@ -84,9 +84,19 @@ def test_null_fields_and_inert_chat_fields_are_accepted() -> None:
         ({"background": "yes"}, "invalid_type", "background"),
         ({"include": ["everything"]}, "invalid_value", "include[0]"),
         ({"include": "message.output_text.logprobs"}, "invalid_type", "include"),
-        ({"tools": [TOOL, {"type": "web_search"}]}, "unsupported_value", "tools[1].type"),
-        ({"tools": [{"type": "mcp", "server_label": "x"}]}, "unsupported_value", "tools[0].type"),
-        ({"tools": [{"type": "custom", "name": "x"}]}, "unsupported_value", "tools[0].type"),
+        ({"tools": [TOOL, {"type": "teleport"}]}, "invalid_value", "tools[1].type"),
+        ({"tools": [{"type": "mcp", "server_label": "x"}], "tool_choice": "required"}, "unsupported_value",
+         "tools[0].type"),
+        ({"tools": [{"type": "shell", "environment": {"type": "container_auto"}}], "tool_choice": "required"},
+         "unsupported_value", "tools[0].type"),
+        ({"tools": [{"type": "custom"}]}, "missing_required_parameter", "tools[0].name"),
+        ({"tools": [{"type": "custom", "name": "x", "format": {"type": "grammar", "syntax": "abnf"}}]},
+         "missing_required_parameter", "tools[0].format.definition"),
+        ({"tools": [{"type": "namespace", "name": "x", "tools": [{"type": "mcp"}]}]}, "invalid_value",
+         "tools[0].tools[0].type"),
+        ({"tools": [{"type": "namespace", "name": f"n{number}", "tools": [TOOL] * 128} for number in range(5)]},
+         "array_above_max_length", "tools"),
+        ({"tools": [{"type": "shell"}], "tool_choice": {"type": "apply_patch"}}, "invalid_value", "tool_choice"),
         ({"tools": [{"type": 1}]}, "invalid_type", "tools[0].type"),
         ({"tools": [{"name": "look"}]}, "missing_required_parameter", "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].name"),
@@ -100,11 +110,11 @@ def test_null_fields_and_inert_chat_fields_are_accepted() -> None:
         ({"tool_choice": {"type": "function"}, "tools": [TOOL]}, "missing_required_parameter", "tool_choice.name"),
         ({"tool_choice": {"type": "allowed_tools", "mode": "auto"}}, "missing_required_parameter",
          "tool_choice.tools"),
-        ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}}, "unsupported_value",
+        ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "abacus"}]}}, "invalid_value",
          "tool_choice.tools[0].type"),
         ({"tool_choice": "required", "tools": [TOOL], "ignore_eos": True}, "mutually_exclusive_parameters",
          "ignore_eos"),
-        ({"max_output_tokens": 15}, "integer_below_min_value", "max_output_tokens"),
+        ({"max_output_tokens": 0}, "integer_below_min_value", "max_output_tokens"),
         ({"top_logprobs": 21}, "integer_above_max_value", "top_logprobs"),
         ({"n": 2}, "integer_above_max_value", "n"),
         ({"temperature": 2.1}, "decimal_above_max_value", "temperature"),
@@ -133,10 +143,17 @@ def test_bad_responses_request_field_is_refused_by_name(changes: dict[str, Any],
 
 
 def test_hosted_tool_is_refused_with_an_explanation() -> None:
-    refusal = load_error(SCHEMA, {"input": "x", "tools": [{"type": "web_search"}]})
+    refusal = load_error(SCHEMA, {"input": "x", "tools": [{"type": "web_search"}], "tool_choice": "required"})
     assert refusal.message == (
-        "Unsupported value for 'tools[0].type': 'web_search'. This server has function tools only."
+        "Unsupported value for 'tools[0].type': 'web_search'. Only OpenAI can run this tool, and a call is demanded."
     )
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+def test_hosted_tool_is_taken_where_no_call_is_demanded(choice: str | None) -> None:
+    request = {"input": "x", "tools": [{"type": "web_search"}, {"type": "mcp", "server_label": "x"}]}
+    load(SCHEMA, request if choice is None else request | {"tool_choice": choice})
+    load(SCHEMA, request | {"tools": [*request["tools"], TOOL], "tool_choice": "required"})
 
 
 def test_responses_request_needs_input_or_a_previous_response_or_conversation() -> None:

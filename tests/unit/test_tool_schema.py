@@ -43,7 +43,7 @@ def test_null_tool_description_is_dropped() -> None:
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name", "missing_required_parameter"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
         (
-            {"tools": [{"type": "function", "function": {"name": "f" * 65}}]},
+            {"tools": [{"type": "function", "function": {"name": "f" * 129}}]},
             "tools[0].function.name",
             "string_above_max_length",
         ),

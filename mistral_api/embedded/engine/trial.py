@@ -31,11 +31,11 @@ _CONTEXT = 2048
 
 def main() -> None:
     """Run until the input ends. Never returns: native threads would hold up an orderly exit."""
-    answers = _take_output()
+    answers = take_output()
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_input, args=(lines,), daemon=True).start()
     try:
-        server = xllamacpp.Server(_params(Path(sys.argv[1])))
+        server = xllamacpp.Server(engine_parameters(Path(sys.argv[1])))
         _limit_memory()
         _answer(answers, {"ready": True})
         while True:
@@ -46,7 +46,7 @@ def main() -> None:
     os._exit(ExitCode.OK)
 
 
-def _take_output() -> IO[str]:
+def take_output() -> IO[str]:
     """Return our output for the answers alone, and have everything else written to nowhere."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -62,7 +62,8 @@ def _read_input(lines: queue.SimpleQueue[str]) -> None:
     os._exit(ExitCode.OK)
 
 
-def _params(model: Path) -> xllamacpp.CommonParams:
+def engine_parameters(model: Path) -> xllamacpp.CommonParams:
+    """Return how llama.cpp serves a model of trials: on the processor, and to nobody else."""
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.n_ctx, params.n_parallel, params.n_gpu_layers, params.n_threads_http = _CONTEXT, 1, 0, 1

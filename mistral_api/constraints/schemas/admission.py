@@ -1,0 +1,74 @@
+"""The JSON schemas of a request as the constraints that they become, or the refusal of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from marshmallow import ValidationError
+
+from mistral_api.constraints.schemas.enforced import Enforced, Form, enforce_schema
+from mistral_api.constraints.schemas.errors import SchemaRefused
+from mistral_api.errors import InvalidRequest
+from mistral_api.wire.constraint_cost import TOO_COSTLY, check_grammar_cost
+from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint, schema_constraint
+from mistral_api.wire.constraints import check_schema
+
+INVALID = "invalid_json_schema"
+# What only requests without a chat have.
+_PROMPTS = ("prompt", "input_prefix")
+_FORCING_WORDS = ("required",)
+# What a tool choice may be by its ``type`` without demanding a call (OpenAI, Anthropic).
+_FREE_CHOICES = ("auto", "none")
+
+
+def enforced_constraints(schemas: Sequence[PlacedSchema], body: dict[str, Any]) -> list[Constraint]:
+    """Return what the model server is told to enforce for the schemas of a valid request.
+
+    Raises InvalidRequest for a schema that cannot be enforced, with the path of the part at fault.
+    """
+    answer = Form.TEXT if any(name in body for name in _PROMPTS) else Form.ANSWER
+    forced = _forces_call(body.get("tool_choice"))
+    lenient = Form.CALL if forced and any(each.strict for each in schemas) else Form.TOOL
+    strict = Form.ANSWER if forced else Form.STRICT_TOOL
+    return [_constraint(each, answer if not each.of_tool else strict if each.strict else lenient) for each in schemas]
+
+
+def _forces_call(choice: object) -> bool:
+    """Return whether the tool choice of any dialect demands a call."""
+    if isinstance(choice, str):
+        return choice in _FORCING_WORDS
+    if not isinstance(choice, dict):
+        return False
+    if choice.get("type") == "allowed_tools":
+        mode = choice.get("mode") or (choice.get("allowed_tools") or {}).get("mode")
+        return mode in _FORCING_WORDS
+    return choice.get("type") not in _FREE_CHOICES
+
+
+def _constraint(placed: PlacedSchema, form: Form) -> Constraint:
+    try:
+        enforced = enforce_schema(placed.schema, form)
+    except SchemaRefused as refused:
+        raise refusal(placed.path, refused) from refused
+    return _checked(placed, enforced)
+
+
+def refusal(path: str, refused: SchemaRefused) -> InvalidRequest:
+    """Return the error for a schema at a path of a request."""
+    where = path + refused.path
+    return InvalidRequest(f"Invalid schema for '{where}': {refused.reason}.", code=INVALID, param=where)
+
+
+def _checked(placed: PlacedSchema, enforced: Enforced) -> Constraint:
+    """Return a constraint, once what has been made of a schema has passed the checks that it has passed itself."""
+    try:
+        if enforced.grammar is not None:
+            check_grammar_cost(enforced.grammar)
+            return grammar_constraint(placed.path, enforced.grammar)
+        if enforced.schema is not placed.schema and enforced.schema is not None:
+            check_schema(enforced.schema)
+    except ValidationError as error:
+        text = f"'{placed.path}' would hold up the model server, as what llama.cpp enforces it by."
+        raise InvalidRequest(text, code=TOO_COSTLY, param=placed.path) from error
+    return schema_constraint(placed.path, enforced.schema or {})

@@ -1,0 +1,118 @@
+"""Values that a schema lists: those of ``enum`` and ``const`` that also fit what stands beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from mistral_api.constraints.schemas.context import Bases, Context, holder
+from mistral_api.constraints.schemas.errors import Impossible
+from mistral_api.constraints.schemas.ranges import number_bounds
+from mistral_api.constraints.schemas.values import Literals
+from mistral_api.payload_types import JsonObject
+
+TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+_INNER = (
+    "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
+    "maxProperties", "items", "prefixItems", "contains", "minItems", "maxItems", "uniqueItems", "unevaluatedItems",
+    "unevaluatedProperties",
+)  # fmt: skip
+_INT64 = 2**63
+
+
+def type_of(value: Any) -> str:
+    """Return the type of a JSON value; ``integer`` also for 1.0, as JSON Schema counts."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return "integer"
+    kinds: dict[type, str] = {float: "number", str: "string", list: "array", dict: "object"}
+    return kinds.get(type(value), "null")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether JSON Schema takes two values for the same: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    return bool(one == other)
+
+
+def lists_values(base: JsonObject) -> bool:
+    """Whether a part lists its values."""
+    return "const" in base or isinstance(base.get("enum"), list)
+
+
+def literals(context: Context, bases: Bases, types: list[str]) -> Literals:
+    """Return the listed values that fit all of the parts. Raises Impossible where none does."""
+    listed = [base["enum"] for base in bases if isinstance(base.get("enum"), list)]
+    listed += [[base["const"]] for base in bases if "const" in base]
+    _refuse_inner(context, bases, listed[0])
+    checks = _checks(context, bases, types, listed[1:])
+    fitting = [value for value in listed[0] if all(check(value) for check in checks)]
+    if len(fitting) < len(listed[0]) or len(listed) > 1:
+        context.changed()
+    if not fitting:
+        part = holder(bases, "enum", "const")
+        keyword = "enum" if "enum" in part else "const"
+        raise Impossible(context.parts.place(part, keyword), "none of its values fits what stands beside it")
+    return Literals(tuple(dict.fromkeys(_text(context, bases, value) for value in fitting)))
+
+
+def _text(context: Context, bases: Bases, value: Any) -> str:
+    if isinstance(value, int) and not -_INT64 <= value < 2 * _INT64:
+        part = holder(bases, "enum", "const")
+        reason = "llama.cpp cannot hold an integer of this size"
+        context.may_use_grammar(part, "enum" if "enum" in part else "const", reason)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _refuse_inner(context: Context, bases: Bases, values: list[Any]) -> None:
+    """What arrays and objects contain is not compared with the keywords beside a list."""
+    if any(isinstance(value, list | dict) for value in values):
+        for base in bases:
+            for keyword in _INNER:
+                if keyword in base:
+                    context.give_up(base, keyword, "it is not supported beside a list of arrays or objects")
+
+
+def _checks(context: Context, bases: Bases, types: list[str], others: list[list[Any]]) -> list[Callable[[Any], bool]]:
+    low, high = number_bounds(context, bases)
+    least, most = context.counts(bases, "minLength", "maxLength")
+    patterns = [pattern for base in bases if (pattern := _compiled(context, base)) is not None]
+
+    def number_fits(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return True
+        above = low is None or (value > low.value if low.exclusive else value >= low.value)
+        return above and (high is None or (value < high.value if high.exclusive else value <= high.value))
+
+    def text_fits(value: Any) -> bool:
+        if not isinstance(value, str):
+            return True
+        return least <= len(value) <= (len(value) if most is None else most) and all(p.search(value) for p in patterns)
+
+    def type_fits(value: Any) -> bool:
+        kind = type_of(value)
+        return kind in types or (kind == "integer" and "number" in types)
+
+    def listed_too(value: Any) -> bool:
+        return all(any(same(value, other) for other in each) for each in others)
+
+    return [type_fits, listed_too, number_fits, text_fits]
+
+
+def _compiled(context: Context, base: JsonObject) -> re.Pattern[str] | None:
+    pattern = base.get("pattern")
+    if not isinstance(pattern, str):
+        return None
+    try:
+        return re.compile(pattern)
+    except re.error:
+        context.give_up(base, "pattern", "it is not understood beside a list of values")
+        return None

@@ -1,0 +1,94 @@
+"""Strings of a schema: their pattern, their format, and how long they are."""
+
+from __future__ import annotations
+
+import secrets
+
+from mistral_api.constraints.schemas.context import Bases, Context, holder
+from mistral_api.constraints.schemas.errors import Impossible
+from mistral_api.constraints.schemas.formats import FORMAT_PATTERNS
+from mistral_api.constraints.schemas.values import Simple, Text, Value
+from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.gbnf import MOST_COUNT
+from mistral_api.grammars.patterns import json_string_pattern
+from mistral_api.payload_types import JsonObject
+
+# What stands beside a pattern that we have translated before, for a tool of our own making. No client can know it.
+TRANSLATED = {"$comment": secrets.token_hex(16)}
+# llama.cpp counts the two escapes of one character beyond the BMP as two, so that only these are exact.
+_EXACT_LEAST = 1
+
+
+def strings(context: Context, bases: Bases) -> Value:
+    """Return the strings that fit these parts."""
+    low, high = context.counts(bases, "minLength", "maxLength")
+    if high is not None and low > high:
+        raise Impossible(context.parts.place(holder(bases, "minLength")), "'minLength' is above 'maxLength'")
+    translated = next((base["pattern"] for base in bases if TRANSLATED.items() <= base.items()), None)
+    if translated is not None:
+        context.changed()
+        return Text(written=translated)
+    found = _pattern(context, bases)
+    if found is not None:
+        part, keyword, pattern = found
+        written = _translated(context, part, keyword, pattern, (low, high))
+        if written is not None:
+            if keyword == "format" or written != pattern or low or high is not None:
+                context.changed()
+            return Text(pattern, low, high, written)
+        context.changed()
+    return _of_length(context, bases, low, high)
+
+
+def _of_length(context: Context, bases: Bases, low: int, high: int | None) -> Value:
+    """Return the strings of so many characters."""
+    if not low and high is None:
+        return Simple("string")
+    if context.rules.lenient:
+        return Text("", low, high)
+    if low > MOST_COUNT:
+        context.give_up(holder(bases, "minLength"), "minLength", f"it has to be at most {MOST_COUNT}")
+    if high is not None and high > MOST_COUNT:
+        context.changed()
+        high = MOST_COUNT
+    if low <= _EXACT_LEAST:
+        return Text("", low, high)
+    context.changed()
+    return Text("", low, high, json_string_pattern("", min_length=low, max_length=high))
+
+
+def _pattern(context: Context, bases: Bases) -> tuple[JsonObject, str, str] | None:
+    """Return the pattern that strings have to match, with the part and the keyword that say so.
+
+    A format is enforced where no pattern stands beside it: those who write both mean the same. Where the rules are
+    lenient, llama.cpp's own patterns of some formats do.
+    """
+    patterns = [(base, base["pattern"]) for base in bases if _has_pattern(context, base)]
+    if len({pattern for _, pattern in patterns}) > 1:
+        context.give_up(patterns[1][0], "pattern", "two patterns cannot be enforced together")
+    if patterns:
+        return patterns[0][0], "pattern", patterns[0][1]
+    if context.rules.lenient:
+        return None
+    formats = [(base, base["format"]) for base in bases if base.get("format") in FORMAT_PATTERNS]
+    if len({name for _, name in formats}) > 1:
+        context.give_up(formats[1][0], "format", "two formats cannot be enforced together")
+    return (formats[0][0], "format", FORMAT_PATTERNS[formats[0][1]]) if formats else None
+
+
+def _has_pattern(context: Context, base: JsonObject) -> bool:
+    if "pattern" not in base or isinstance(base["pattern"], str):
+        return "pattern" in base
+    context.changed()
+    context.give_up(base, "pattern", "it has to be a string")
+    return False
+
+
+def _translated(
+    context: Context, part: JsonObject, keyword: str, pattern: str, lengths: tuple[int, int | None]
+) -> str | None:
+    try:
+        return json_string_pattern(pattern, min_length=lengths[0], max_length=lengths[1])
+    except Untranslatable as error:
+        context.give_up(part, keyword, error.reason)
+        return None

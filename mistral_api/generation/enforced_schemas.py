@@ -1,0 +1,147 @@
+"""The JSON schemas of a request to llama.cpp as what it enforces of them: see ``constraints.schemas``.
+
+A schema stays one for llama.cpp's own converter wherever that can say it. The converter also knows where a reasoning
+model's thinking ends and its answer begins. A grammar of ours does not, so with one the model is asked not to think; a
+template that begins the thinking by itself gets a grammar in which the answer follows on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from mistral_api.constraints.schemas.enforced import Enforced, Form, enforce_schema
+from mistral_api.constraints.schemas.errors import SchemaRefused
+from mistral_api.errors import ModelServerFailed, ModelServerRefused
+from mistral_api.generation.forced_tool_calls import ForcedToolChoice
+from mistral_api.payload_types import JsonObject, omit, pick
+from mistral_api.payload_types.chat import ChatPayload, Tool
+from mistral_api.wire.tools import forces_call
+
+# Sends a request to a path of the model server, and returns the JSON object it is answered with.
+Query = Callable[[str, Mapping[str, object]], JsonObject]
+
+_SCHEMAS_OF_ANSWERS = ("response_format", "json_schema")
+_TEMPLATE_FIELDS = ("messages", "tools", "chat_template_kwargs", "add_generation_prompt")
+# What templates begin a model's thinking with.
+_OPEN_THINKING = re.compile(r"<(think|thinking|thought|reasoning|seed:think)>\s*\Z")
+
+
+def has_schemas(request: ChatPayload) -> bool:
+    """Return whether a request has a field that may hold a JSON schema."""
+    return bool(request.get("tools") or request.get("response_format") or request.get("json_schema"))
+
+
+def enforce_schemas(request: ChatPayload, query: Query, *, chat: bool) -> ChatPayload:
+    """Return a request with its schemas as what llama.cpp enforces of them.
+
+    The call that a tool choice forces is seen to by :func:`enforce_call`. A schema that cannot be enforced has been
+    refused before (``constraints.gate``).
+    """
+    if not chat:
+        return enforce_completion(request)
+    if forces_call(request.get("tool_choice")):
+        return request
+    return enforce_answer(enforce_tools(request), query)
+
+
+def enforce_tools(request: ChatPayload) -> ChatPayload:
+    """Return the request with the parameters of its tools as what llama.cpp enforces of them."""
+    tools = request.get("tools")
+    if not tools or request.get("tool_choice") == "none":
+        return request
+    return request | {"tools": [_enforced_tool(tool) for tool in tools]}
+
+
+def _enforced_tool(tool: Tool) -> Tool:
+    function = tool["function"]
+    schema = function.get("parameters")
+    if not schema:
+        return tool
+    form = Form.STRICT_TOOL if function.get("strict") else Form.TOOL
+    enforced = enforce_schema(schema, form).schema
+    if enforced is schema or enforced is None:
+        return tool
+    return tool | {"function": function | {"parameters": enforced}}
+
+
+def enforce_completion(request: ChatPayload) -> ChatPayload:
+    """Return a request without a chat with a grammar in the place of its schema."""
+    schema = request.get("json_schema")
+    if not isinstance(schema, dict):
+        return request
+    grammar = enforce_schema(schema, Form.TEXT).grammar
+    return cast(ChatPayload, omit(request, ("json_schema",)) | {"grammar": grammar})
+
+
+def enforce_answer(request: ChatPayload, query: Query) -> ChatPayload:
+    """Return a chat request with the schema of its answer as what llama.cpp enforces exactly."""
+    for path in (("response_format", "json_schema", "schema"), ("response_format", "schema"), ("json_schema",)):
+        schema = _value_at(request, path)
+        if isinstance(schema, dict):
+            return _with_answer(request, path, enforce_schema(schema, Form.ANSWER), query)
+    return request
+
+
+def enforce_call(request: ChatPayload, forced: ForcedToolChoice, query: Query) -> ChatPayload:
+    """Return a request whose answer is a forced tool call."""
+    if forced.grammar is not None:
+        return _with_grammar(request, forced.grammar, query)
+    request, strict = forced.constrain(request), forced.strict
+    path = ("response_format", "json_schema", "schema")
+    schema = cast(JsonObject, _value_at(request, path))
+    try:
+        enforced = enforce_schema(schema, Form.ANSWER if strict else Form.TOOL)
+    except SchemaRefused:  # because of a tool that is not strict
+        enforced = enforce_schema(schema, Form.CALL)
+    return _with_answer(request, path, enforced, query)
+
+
+def _value_at(value: object, path: tuple[str, ...]) -> object:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _with_answer(request: ChatPayload, path: tuple[str, ...], enforced: Enforced, query: Query) -> ChatPayload:
+    if enforced.grammar is not None:
+        return _with_grammar(request, enforced.grammar, query)
+    return cast(ChatPayload, _replaced(cast(JsonObject, request), path, enforced.schema))
+
+
+def _replaced(value: JsonObject, path: tuple[str, ...], new: object) -> JsonObject:
+    """Return a copy of nested objects with another value at a path."""
+    name, *rest = path
+    return value | {name: _replaced(value[name], tuple(rest), new) if rest else new}
+
+
+def _with_grammar(request: ChatPayload, grammar: str, query: Query) -> ChatPayload:
+    """Return a chat request with a grammar in the place of its schema; llama.cpp takes no grammar beside tools."""
+    kwargs = {"enable_thinking": False} | (request.get("chat_template_kwargs") or {})
+    changed = omit(request, _SCHEMAS_OF_ANSWERS) | {"chat_template_kwargs": kwargs}
+    if changed.get("tools"):
+        changed["tool_choice"] = "none"
+    begun = _begun_thinking(changed, query)
+    if begun:
+        grammar = f'root ::= thinking "</{begun}>" space answer\n{_thinking(begun)}{_as_answer(grammar)}'
+    return changed | {"grammar": grammar}
+
+
+def _begun_thinking(request: ChatPayload, query: Query) -> str | None:
+    """Return the tag with which the template begins the model's thinking, None where it does not."""
+    with contextlib.suppress(ModelServerRefused, ModelServerFailed):  # then the request itself fails as well
+        prompt = query("/apply-template", pick(request, _TEMPLATE_FIELDS)).get("prompt")
+        found = _OPEN_THINKING.search(prompt) if isinstance(prompt, str) else None
+        return found[1] if found else None
+    return None
+
+
+def _as_answer(grammar: str) -> str:
+    return re.sub(r"^root ::=", "answer ::=", grammar, count=1, flags=re.MULTILINE)
+
+
+def _thinking(tag: str) -> str:
+    """Return the rule of a text in which the closing tag does not occur: no ``</`` begins it."""
+    return 'thinking ::= ([^<] | "<" [^/<])*\n'

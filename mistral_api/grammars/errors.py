@@ -1,0 +1,15 @@
+"""The one exception of this package."""
+
+from __future__ import annotations
+
+
+class Untranslatable(ValueError):
+    """llama.cpp cannot be made to enforce a regular expression or a grammar exactly.
+
+    ``reason`` says why in plain words and names the part at fault, to be put behind a field's name:
+    ``the backreference '\\1' is not supported``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,99 @@
+"""Grammars in lark, as OpenAI's custom tools have them, in the words that llama.cpp understands.
+
+A text fits where the rules can read it in some way, which is what lark's own parser (Earley) decides. llguidance, which
+OpenAI uses, splits the text into terminals first, each as long as it can be, and so takes a few texts less.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.expression import Expression, Reference, children, literal, rebuilt, sequence
+from mistral_api.grammars.gbnf import without_nul, write_grammar, write_pattern
+from mistral_api.grammars.json_text import as_json_text
+from mistral_api.grammars.lark_parser import IGNORED, parse_lark
+from mistral_api.grammars.rules import (
+    inlined,
+    refuse_left_recursion,
+    used_rules,
+    without_endless_rules,
+    without_simple_recursion,
+)
+
+MOST_LARK_CHARACTERS = 65_536
+_START, _ROOT = "start", "root"
+# Names that no grammar can have.
+_WHOLE, _QUOTED = "whole text", "json string"
+
+
+def lark_string_pattern(grammar: str) -> str:
+    """Return the ``pattern`` of a JSON schema for strings whose decoded value fits a grammar in lark.
+
+    It is for a custom tool whose text is a string inside the arguments of a function. Raises Untranslatable, also for a
+    grammar whose rules call themselves, but for simple lists: no regular expression says that. Codex's grammars can be
+    said.
+    """
+    return write_pattern(inlined(_rules(grammar, as_json_text)))
+
+
+def lark_pattern(grammar: str) -> str:
+    """Return a regular expression of the texts that fit a grammar in lark, as a JSON schema of a client has it.
+
+    Raises Untranslatable, as :func:`lark_string_pattern` does.
+    """
+    return write_pattern(inlined(_rules(grammar, without_nul)))
+
+
+def lark_text_grammar(grammar: str) -> str:
+    """Return a grammar in GBNF of the texts that fit a grammar in lark. Raises Untranslatable."""
+    return write_grammar(_named(_rules(grammar, without_nul)))
+
+
+def lark_json_grammar(grammar: str) -> str:
+    """Return a grammar in GBNF of JSON strings, quotes included, whose value fits a grammar in lark.
+
+    Raises Untranslatable.
+    """
+    rules = _rules(grammar, as_json_text)
+    first = next(iter(rules))
+    quoted = sequence([literal('"'), Reference(first), literal('"')])
+    return write_grammar(_named({_QUOTED: quoted, **rules}))
+
+
+def _rules(grammar: str, in_output: Callable[[Expression], Expression]) -> dict[str, Expression]:
+    """Return the rules of a grammar that are used, the first one first, as llama.cpp can read them.
+
+    ``in_output`` returns what an expression looks like in what the model writes.
+    """
+    if len(grammar) > MOST_LARK_CHARACTERS:
+        raise Untranslatable(f"it has more than {MOST_LARK_CHARACTERS} characters")
+    rules = parse_lark(grammar)
+    if _START not in rules:
+        raise Untranslatable(f"there is no rule '{_START}'")
+    if IGNORED in rules:
+        rules[_WHOLE] = sequence([Reference(IGNORED), Reference(_START)])
+    used = used_rules(rules, _WHOLE if IGNORED in rules else _START)
+    plain = {name: without_simple_recursion(name, in_output(body)) for name, body in used.items()}
+    found = without_endless_rules(plain)
+    refuse_left_recursion(found)
+    return found
+
+
+def _named(rules: dict[str, Expression]) -> dict[str, Expression]:
+    """Return rules with names as GBNF takes them, the first of which is root."""
+    names: dict[str, str] = {}
+    for name in rules:
+        plain = re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-") or "rule"
+        known = set(names.values()) | {_ROOT}
+        names[name] = plain if plain not in known else f"{plain}-{len(names)}"
+    names[next(iter(rules))] = _ROOT
+    return {names[name]: _renamed(body, names) for name, body in rules.items()}
+
+
+def _renamed(expression: Expression, names: dict[str, str]) -> Expression:
+    if isinstance(expression, Reference):
+        return Reference(names[expression.name])
+    parts = children(expression)
+    return rebuilt(expression, [_renamed(each, names) for each in parts]) if parts else expression
