@@ -201,6 +201,9 @@ def _responses(rule: Rule, operation: Operation) -> JsonObject:
         responses[status] = _response(meaning, {_JSON: {"schema": component.json_schema}})
     headers = ["X-Session-Id", "X-Cache", "X-Ignored-Tools"] if operation.of_session else []
     responses["200"] = _response("Done", _content(operation), *headers)
+    if operation.of_session and not operation.always_in_session:
+        described = _HEADERS["X-Session-Id"] | {"required": False}
+        responses["200"]["headers"]["X-Session-Id"] = described
     argument, endpoints = operation.links
     if endpoints:
         responses["200"]["links"] = {
