@@ -223,7 +223,10 @@ def test_tool_with_a_name_of_128_characters_is_called(server: Server, claude: An
     ("fields", "place"),
     [
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]}]}, "messages[0].content[1]"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, "output_config"),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}},
+            "output_config.format.schema.$ref",
+        ),
     ],
 )  # fmt: skip
 def test_anthropic_error_names_the_field_as_the_client_sent_it(
