@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, undefer
 from mistral_api.conversations.conversation import conversation_summary, message_body
 from mistral_api.conversations.session_aliases import in_session_of_any_owner
 from mistral_api.conversations.stored_message import row_to_chat_message
+from mistral_api.conversations.tool_items import as_function_call
 from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.payload_types import JsonObject, omit, pick
@@ -128,4 +129,5 @@ def _current_branch(conversation: Conversation, messages: Iterable[Message]) -> 
 def _fine_tuning_message(message: ChatMessage) -> ChatMessage:
     role = "system" if message["role"] == "developer" else message["role"]
     chosen = pick(message, _FINE_TUNING_FIELDS) | {"role": role}
-    return chosen if chosen["tool_calls"] else omit(chosen, ("tool_calls",))
+    calls = chosen["tool_calls"]
+    return chosen | {"tool_calls": list(map(as_function_call, calls))} if calls else omit(chosen, ("tool_calls",))

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import orjson
 
-from mistral_api.payload_types import JsonObject, pick, without_nulls
+from mistral_api.payload_types import JsonObject, omit, pick, without_nulls
 from mistral_api.payload_types.chat import ChatMessage, CustomCall, ToolCall
 from mistral_api.payload_types.responses import (
     CallItem,
@@ -33,6 +33,8 @@ APPLY_PATCH_CALL, TOOL_SEARCH_CALL = "apply_patch_call", "tool_search_call"
 FUNCTION_OUTPUT, CUSTOM_OUTPUT = "function_call_output", "custom_tool_call_output"
 SHELL_OUTPUT, LOCAL_SHELL_OUTPUT = "shell_call_output", "local_shell_call_output"
 APPLY_PATCH_OUTPUT, TOOL_SEARCH_OUTPUT = "apply_patch_call_output", "tool_search_output"
+# The one argument of the function that a custom tool becomes.
+INPUT = "input"
 # The tools whose name is their type, by the type of their calls.
 TOOL_OF_CALL = {
     SHELL_CALL: "shell",
@@ -75,6 +77,15 @@ def call_text(call: ToolCall) -> str:
 def call_name(call: ToolCall) -> str:
     """Return the name of the tool that a stored call is of."""
     return str(_said(call)["name"])
+
+
+def as_function_call(call: ToolCall) -> ToolCall:
+    """Return a stored call as that of a function, which is all that models know."""
+    function = {"name": call_name(call), "arguments": call_text(call)}
+    if call["type"] == "custom":
+        function["arguments"] = orjson.dumps({INPUT: call_text(call)}).decode()
+    plain = omit(call, ("custom", "namespace", "item"))
+    return cast("ToolCall", plain | {"type": "function", "function": function})
 
 
 def call_from_item(item: CallItem) -> ToolCall:

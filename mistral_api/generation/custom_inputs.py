@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from mistral_api.conversations.tool_items import INPUT
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
-from mistral_api.grammars.patterns import whole_string_pattern
+from mistral_api.grammars.patterns import text_grammar, whole_string_pattern
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import FunctionDefinition, GrammarDefinition
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint
 
-INPUT = "input"
 _TEXT: JsonObject = {"type": "string"}
+# To a pattern, and to a grammar in GBNF, which can say more.
+_TRANSLATIONS = {"lark": (lark_pattern, lark_text_grammar), "regex": (whole_string_pattern, text_grammar)}
 _SYNTAXES = {"lark": "grammar in lark", "regex": "regular expression"}
 
 
@@ -43,21 +45,14 @@ def input_form(syntax: str, definition: str) -> InputForm:
     A pattern does it wherever the tool is called. A grammar that no regular expression says, since its rules call
     themselves, is enforced where the call is forced.
     """
+    pattern_of, grammar_of = _TRANSLATIONS[syntax]
+    pattern = _unless_untranslatable(pattern_of, definition)
+    return InputForm(pattern) if pattern else InputForm(grammar=_unless_untranslatable(grammar_of, definition))
+
+
+def _unless_untranslatable(translate: Callable[[str], str], definition: str) -> str | None:
     try:
-        return InputForm(pattern=lark_pattern(definition) if syntax == "lark" else _whole_pattern(definition))
-    except Untranslatable:
-        return InputForm(grammar=_text_grammar(definition) if syntax == "lark" else None)
-
-
-def _whole_pattern(definition: str) -> str:
-    """Return an expression that matches the whole text. Raises Untranslatable."""
-    whole_string_pattern(definition)
-    return f"^(?:{definition})$"
-
-
-def _text_grammar(definition: str) -> str | None:
-    try:
-        return lark_text_grammar(definition)
+        return translate(definition)
     except Untranslatable:
         return None
 

@@ -14,7 +14,7 @@ from typing import cast
 
 from mistral_api.constraints.schemas.enforced import Enforced, Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
-from mistral_api.errors import ModelServerFailed, ModelServerRefused
+from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.forced_tool_calls import ForcedToolChoice
 from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatPayload, Tool
@@ -25,6 +25,8 @@ Query = Callable[[str, Mapping[str, object]], JsonObject]
 
 _SCHEMAS_OF_ANSWERS = ("response_format", "json_schema")
 _TEMPLATE_FIELDS = ("messages", "tools", "chat_template_kwargs", "add_generation_prompt")
+# The name of the root of a grammar; literals and classes as a group.
+_ROOT = re.compile(r'("(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\])|(?<![\w-])root(?![\w-])')
 # What templates begin a model's thinking with.
 _OPEN_THINKING = re.compile(r"<(think|thinking|thought|reasoning|seed:think)>\s*\Z")
 
@@ -72,8 +74,9 @@ def enforce_completion(request: ChatPayload) -> ChatPayload:
     schema = request.get("json_schema")
     if not isinstance(schema, dict):
         return request
-    grammar = enforce_schema(schema, Form.TEXT).grammar
-    return cast(ChatPayload, omit(request, ("json_schema",)) | {"grammar": grammar})
+    changed = omit(request, ("json_schema",))
+    changed["grammar"] = enforce_schema(schema, Form.TEXT).grammar or ""
+    return changed
 
 
 def enforce_answer(request: ChatPayload, query: Query) -> ChatPayload:
@@ -119,14 +122,17 @@ def _replaced(value: JsonObject, path: tuple[str, ...], new: object) -> JsonObje
 
 def _with_grammar(request: ChatPayload, grammar: str, query: Query) -> ChatPayload:
     """Return a chat request with a grammar in the place of its schema; llama.cpp takes no grammar beside tools."""
+    if request.get("grammar"):  # of the client, which llama.cpp would refuse beside a schema
+        text = "'grammar' and a JSON schema cannot both be given."
+        raise InvalidRequest(text, code="mutually_exclusive_parameters", param="grammar")
     kwargs = {"enable_thinking": False} | (request.get("chat_template_kwargs") or {})
-    changed = omit(request, _SCHEMAS_OF_ANSWERS) | {"chat_template_kwargs": kwargs}
+    changed: ChatPayload = omit(request, _SCHEMAS_OF_ANSWERS)
+    changed["chat_template_kwargs"] = kwargs
     if changed.get("tools"):
         changed["tool_choice"] = "none"
     begun = _begun_thinking(changed, query)
-    if begun:
-        grammar = f'root ::= thinking "</{begun}>" space answer\n{_thinking(begun)}{_as_answer(grammar)}'
-    return changed | {"grammar": grammar}
+    changed["grammar"] = _after_thinking(grammar, begun) if begun else grammar
+    return changed
 
 
 def _begun_thinking(request: ChatPayload, query: Query) -> str | None:
@@ -138,10 +144,8 @@ def _begun_thinking(request: ChatPayload, query: Query) -> str | None:
     return None
 
 
-def _as_answer(grammar: str) -> str:
-    return re.sub(r"^root ::=", "answer ::=", grammar, count=1, flags=re.MULTILINE)
-
-
-def _thinking(tag: str) -> str:
-    """Return the rule of a text in which the closing tag does not occur: no ``</`` begins it."""
-    return 'thinking ::= ([^<] | "<" [^/<])*\n'
+def _after_thinking(grammar: str, tag: str) -> str:
+    """Return a grammar in which the answer follows on a text that a closing tag ends."""
+    answer = _ROOT.sub(lambda found: found[1] or "the-answer", grammar)
+    thinking = 'the-thinking ::= ([^<] | "<" [^/<])*'
+    return f'root ::= the-thinking "</{tag}>" [ \\n]{{0,3}} the-answer\n{thinking}\n{answer}'

@@ -28,12 +28,12 @@ from mistral_api.conversations.tool_items import (
     FUNCTION_CALL,
     TOOL_OF_CALL,
     TOOL_SEARCH_OUTPUT,
+    as_function_call,
     call_name,
-    call_text,
     call_type,
 )
 from mistral_api.errors import InvalidRequest
-from mistral_api.generation.custom_inputs import INPUT, InputForm, custom_function
+from mistral_api.generation.custom_inputs import InputForm, custom_function
 from mistral_api.payload_types import JsonObject, omit, without_nulls
 from mistral_api.payload_types.chat import (
     ChatMessage,
@@ -216,12 +216,9 @@ class ToolCatalogue:
         return [self.function_name(*_origin(tool, namespace)) for tool, namespace in flat_tools(tools)]
 
     def _call_for_model(self, call: ToolCall) -> ToolCall:
-        kind, arguments = call_type(call), call_text(call)
-        if kind == CUSTOM_CALL:
-            arguments = orjson.dumps({INPUT: arguments}).decode()
-        name = self.function_name(kind, str(call.get("namespace") or ""), call_name(call))
-        changed = omit(call, ("custom", "namespace", "item"))
-        return changed | {"type": "function", "function": {"name": name, "arguments": arguments}}
+        plain = as_function_call(call)
+        name = self.function_name(call_type(call), str(call.get("namespace") or ""), call_name(call))
+        return plain | {"function": plain["function"] | {"name": name}}
 
     def allowed(self, names: Iterable[str]) -> ToolCatalogue:
         """Return the catalogue with the tools of these functions alone."""

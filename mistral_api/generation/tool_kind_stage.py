@@ -6,8 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from mistral_api.conversations.tool_items import CUSTOM_CALL, TOOL_OF_CALL
-from mistral_api.generation.custom_inputs import INPUT
+from mistral_api.conversations.tool_items import CUSTOM_CALL, INPUT, TOOL_OF_CALL
 from mistral_api.generation.stages import ChunkStage
 from mistral_api.generation.tool_catalogue import CatalogueTool, ToolCatalogue
 from mistral_api.payload_types import omit

@@ -32,6 +32,8 @@ from mistral_api.grammars.expression import (
 MOST_STATES = 1_500
 _MOST_PLACES = 20_000
 _MOST_THREADS = 400
+# The most times that a place is looked at: about half a second.
+_MOST_VISITS = 250_000
 _TOO_MUCH = "what it demands of a text needs too many states to be kept apart"
 
 
@@ -196,6 +198,7 @@ class _Reader:
         self._places = self._compiler.places
         self.alphabet = split_characters(step[0] for place in self._places for step in place.steps)
         self._targets = [self._targets_of(place) for place in self._places]
+        self._visits = 0
 
     def _targets_of(self, place: _Place) -> dict[int, list[int]]:
         targets: dict[int, list[int]] = {}
@@ -268,7 +271,8 @@ class _Reader:
                 if owes is not None and (further := _Thread(target, owes)) not in seen:
                     seen.add(further)
                     todo.append(further)
-            if len(seen) > _MOST_THREADS * 10:
+            self._visits += 1
+            if self._visits > _MOST_VISITS:
                 raise Untranslatable(_TOO_MUCH)
         return self._simplified([thread for thread in seen if self._matters(thread.place)])
 
@@ -321,7 +325,7 @@ class Automaton:
     accepting: frozenset[int]
 
 
-def build_automaton(expression: Expression, most_states: int = MOST_STATES) -> Automaton:
+def build_automaton(expression: Expression) -> Automaton:
     """Return the smallest automaton of an expression for a whole text.
 
     Raises Untranslatable where it is too large, or no text matches.
@@ -339,15 +343,13 @@ def build_automaton(expression: Expression, most_states: int = MOST_STATES) -> A
                     states.append(following)
                 found[letter] = numbers[following]
         moves.append(found)
-        if len(states) > most_states * 4:
+        if len(states) > MOST_STATES * 4:
             raise Untranslatable(_TOO_MUCH)
     accepting = frozenset(number for state, number in numbers.items() if reader.accepts(state.threads))
-    return _smallest(moves, accepting, reader.alphabet, most_states)
+    return _smallest(moves, accepting, reader.alphabet)
 
 
-def _smallest(
-    moves: list[dict[int, int]], accepting: frozenset[int], alphabet: list[CharacterSet], most_states: int
-) -> Automaton:
+def _smallest(moves: list[dict[int, int]], accepting: frozenset[int], alphabet: list[CharacterSet]) -> Automaton:
     useful = _leading_to(moves, accepting)
     if 0 not in useful:
         raise Untranslatable("no text matches it")
@@ -360,7 +362,7 @@ def _smallest(
         found = merged[order[groups[state]]]
         if not found:
             found |= _by_target({letter: order[groups[to]] for letter, to in moves[state].items()}, alphabet)
-    if len(merged) > most_states:
+    if len(merged) > MOST_STATES:
         raise Untranslatable(_TOO_MUCH)
     return Automaton(merged, frozenset(order[groups[state]] for state in accepting if state in useful))
 

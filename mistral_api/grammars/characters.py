@@ -24,7 +24,8 @@ _LAST_LOOKED_AT = 0x1FFFF
 # Word characters outside ASCII are about 770 ranges. Gaps between them that are smaller than this count as word
 # characters too, but for Latin letters, general punctuation and that of Chinese and Japanese.
 _SMALL_GAP = 24
-_EXACT_RANGES = ((0, 0x24F), (0x2000, 0x206F), (0x3000, 0x303F))
+_LATIN_END, _LONG_RANGE = 0x250, 64
+_EXACT_RANGES = ((0, _LATIN_END - 1), (0x2000, 0x206F), (0x3000, 0x303F))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,14 @@ def word() -> CharacterClass:
 
 
 @cache
+def unicode_word() -> CharacterClass:
+    """Return ``\\w`` where nobody but Python and Rust reads it: with letters of all scripts that have many in a row."""
+    letters = category("L", "N", "M", "Pc").ranges
+    found = from_ranges(each for each in letters if each[1] < _LATIN_END or each[1] - each[0] >= _LONG_RANGE)
+    return CharacterClass(word().least | found, word().most)
+
+
+@cache
 def spaces() -> CharacterClass:
     """Return ``\\s``."""
     common = of("\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000") | _between("\u2000\u200a")
@@ -148,8 +157,19 @@ def spaces() -> CharacterClass:
 @cache
 def category(*names: str) -> CharacterSet:
     """Return the characters below U+20000 whose category of Unicode begins with one of these names, as Lu and L do."""
-    codes = range(_LAST_LOOKED_AT + 1)
-    return from_ranges((code, code) for code in codes if unicodedata.category(chr(code)).startswith(names))
+    return from_ranges(each for name, ranges in _categories().items() if name.startswith(names) for each in ranges)
+
+
+@cache
+def _categories() -> dict[str, list[tuple[int, int]]]:
+    """Return the ranges of each category."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    start = 0
+    for name, codes in itertools.groupby(map(unicodedata.category, map(chr, range(_LAST_LOOKED_AT + 1)))):
+        following = start + sum(1 for _ in codes)
+        found.setdefault(name, []).append((start, following - 1))
+        start = following
+    return found
 
 
 def _beyond() -> CharacterSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NoReturn
 
 from mistral_api.grammars.characters import (
@@ -15,12 +16,10 @@ from mistral_api.grammars.characters import (
     from_ranges,
     of,
     spaces,
-    word,
 )
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.escapes import EscapeReader
 
-_CLASSES = {"d": digits, "w": word, "s": spaces}
 CLASS_LETTERS = "dDwWsSpP"
 _PROPERTY = re.compile(r"\\[pP](?:\{(?:(?:gc|General_Category)=)?(\^?)([A-Za-z_]+)\}|([A-Z]))")
 # The names of general categories (Unicode, PropertyValueAliases).
@@ -46,11 +45,12 @@ _REST = from_ranges([(0x20000, 0x10FFFF)])
 
 
 class ClassReader:
-    """Reads the classes of one pattern."""
+    """Reads the classes of one pattern. ``word`` returns what ``\\w`` stands for in it."""
 
-    def __init__(self, pattern: str, escapes: EscapeReader) -> None:
+    def __init__(self, pattern: str, escapes: EscapeReader, word: Callable[[], CharacterClass]) -> None:
         self._text = pattern
         self._escapes = escapes
+        self._known: dict[str, Callable[[], CharacterClass]] = {"d": digits, "w": word, "s": spaces}
 
     def _refuse(self, reason: str, position: int) -> NoReturn:
         raise Untranslatable(f"{reason} (at character {position + 1})")
@@ -111,7 +111,7 @@ class ClassReader:
         letter = self._text[position + 1]
         if letter in "pP":
             return self._property(position)
-        found = _CLASSES[letter.lower()]()
+        found = self._known[letter.lower()]()
         return (~found if letter.isupper() else found), position + 2
 
     def _property(self, position: int) -> tuple[CharacterClass, int]:

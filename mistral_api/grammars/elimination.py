@@ -11,6 +11,7 @@ from mistral_api.grammars.expression import (
     Characters,
     Expression,
     Reference,
+    children,
     choice,
     repeat,
     sequence,
@@ -20,6 +21,8 @@ from mistral_api.grammars.expression import (
 MOST_PARTS = 6_000
 # Expressions are looked through by functions that call themselves.
 MOST_DEPTH = 80
+MOST_STATES_OF_EXPRESSION = 400
+_TOO_LONG = "what it demands of a text becomes too long an expression"
 _FIRST, _LAST = -1, -2
 
 
@@ -53,7 +56,9 @@ class _Graph:
             both = choice([known.expression, edge.expression])
             edge = _Edge(both, known.size + edge.size, max(known.depth, edge.depth) + 1)
         if edge.size > MOST_PARTS or edge.depth > MOST_DEPTH:
-            raise Untranslatable("what it demands of a text becomes too long an expression")
+            edge = _measured(edge.expression)
+        if edge.size > MOST_PARTS or edge.depth > MOST_DEPTH:
+            raise Untranslatable(_TOO_LONG)
         self._edges[source][target] = edge
         self._sources.setdefault(target, set()).add(source)
 
@@ -91,8 +96,19 @@ class _Graph:
                 self._add(source, target, _Edge(way, before.size + loop.size + after.size, depth))
 
 
+def _measured(expression: Expression) -> _Edge:
+    """Return an expression with its real size and depth: what is estimated grows also where parts become one."""
+    size, depth, level = 0, 0, [expression]
+    while level and size <= MOST_PARTS and depth <= MOST_DEPTH:
+        size, depth = size + len(level), depth + 1
+        level = [each for parent in level for each in children(parent)]
+    return _Edge(expression, size, depth)
+
+
 def as_expression(automaton: Automaton) -> Expression:
     """Return the expression of an automaton. Raises Untranslatable where that becomes too long."""
+    if len(automaton.moves) > MOST_STATES_OF_EXPRESSION:
+        raise Untranslatable(_TOO_LONG)
     return _Graph(automaton).reduce()
 
 

@@ -33,12 +33,12 @@ from mistral_api.grammars.expression import (
 )
 
 MOST_COUNT = 1_999
+EMPTY_TEXT = '""'
 _BLOCK = 1_000
 MOST_BLOCKS = 100
 MOST_CHARACTERS = 65_536
 _NUL = from_ranges([(0, 0)])
 _PATTERN_SYNTAX = frozenset("^$.[]()|{}*+?\\")
-_RUST_CLASS_SYNTAX = frozenset("^[]\\-&~# ")
 _CLASS_SYNTAX = frozenset('^[]\\-"')
 
 
@@ -77,17 +77,6 @@ def _pattern_letter(letter: str) -> str:
     return letter if letter in " -" or letter in _CLASS_SYNTAX else _code(ord(letter))
 
 
-def _rust_text(text: str) -> str:
-    return "".join("\\" + each if each in _PATTERN_SYNTAX else _rust_code(ord(each)) for each in text)
-
-
-def _rust_code(code: int) -> str:
-    letter = chr(code)
-    if letter in _RUST_CLASS_SYNTAX or not letter.isprintable():
-        return f"\\x{{{code:X}}}"
-    return letter
-
-
 def _gbnf_text(text: str) -> str:
     return '"' + "".join("\\" + each if each in '"\\' else _gbnf_letter(each) for each in text) + '"'
 
@@ -100,7 +89,6 @@ _SHORT_COUNTS = {(0, None): "*", (1, None): "+", (0, 1): "?"}
 # The converter puts what it repeats by a count into a rule of its own, which llama.cpp counts as one.
 _RULE_COUNTS = {(0, None): "{0,}", (1, None): "{1,}", (0, 1): "{0,1}"}
 _PATTERN = _Language(_pattern_text, _code, "({})".format, "", _RULE_COUNTS)
-_RUST = _Language(_rust_text, _rust_code, "(?:{})".format, "", _SHORT_COUNTS)
 _GBNF = _Language(_gbnf_text, _code, "({})".format, " ", _SHORT_COUNTS)
 
 
@@ -196,19 +184,13 @@ def _optional_blocks(part: Expression, count: int | None) -> list[Expression]:
 
 
 def write_pattern(expression: Expression) -> str:
-    """Return the pattern of a JSON schema that llama.cpp's converter reads as an expression of the JSON text.
+    """Return a pattern of a JSON schema that means an expression to llama.cpp's converter: one of the JSON text.
 
-    Raises Untranslatable where it is too long, or repeats something too often.
+    To everybody else it means the same of the decoded string. Raises Untranslatable where it is too long, or repeats
+    something too often.
     """
-    return _bounded(f"^{_Writer(_PATTERN).write(expression)}$")
-
-
-def write_decoded_pattern(expression: Expression) -> str:
-    """Return a pattern of the decoded string, in the language of Rust's crate ``regex``, which llguidance reads.
-
-    Raises Untranslatable where it is too long, or repeats something too often.
-    """
-    return _bounded(f"^(?:{_Writer(_RUST).write(expression)})$")
+    written = _Writer(_PATTERN).write(expression)
+    return _bounded(f"^({written})$" if isinstance(expression, Choice) else f"^{written}$")
 
 
 def write_grammar(rules: dict[str, Expression]) -> str:
@@ -223,7 +205,8 @@ def write_grammar(rules: dict[str, Expression]) -> str:
         counted: dict[Expression, str] = {}
         body = _with_counted_rules(body, name, counted, names)
         todo += [(rule, part) for part, rule in counted.items()]
-        written.append(f"{name} ::= {writer.write(body)}\n")
+        # Behind an empty rule llama.cpp would read on in the next line.
+        written.append(f"{name} ::= {writer.write(body) or EMPTY_TEXT}\n")
     return _bounded("".join(written))
 
 

@@ -7,12 +7,10 @@ OpenAI uses, splits the text into terminals first, each as long as it can be, an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from mistral_api.grammars.errors import Untranslatable
-from mistral_api.grammars.expression import Expression, Reference, children, literal, rebuilt, sequence
+from mistral_api.grammars.expression import Expression, Reference, children, rebuilt, sequence
 from mistral_api.grammars.gbnf import without_nul, write_grammar, write_pattern
-from mistral_api.grammars.json_text import as_json_text
 from mistral_api.grammars.lark_parser import IGNORED, parse_lark
 from mistral_api.grammars.rules import (
     inlined,
@@ -24,49 +22,27 @@ from mistral_api.grammars.rules import (
 
 MOST_LARK_CHARACTERS = 65_536
 _START, _ROOT = "start", "root"
-# Names that no grammar can have.
-_WHOLE, _QUOTED = "whole text", "json string"
-
-
-def lark_string_pattern(grammar: str) -> str:
-    """Return the ``pattern`` of a JSON schema for strings whose decoded value fits a grammar in lark.
-
-    It is for a custom tool whose text is a string inside the arguments of a function. Raises Untranslatable, also for a
-    grammar whose rules call themselves, but for simple lists: no regular expression says that. Codex's grammars can be
-    said.
-    """
-    return write_pattern(inlined(_rules(grammar, as_json_text)))
+# A name that no grammar can have.
+_WHOLE = "whole text"
 
 
 def lark_pattern(grammar: str) -> str:
-    """Return a regular expression of the texts that fit a grammar in lark, as a JSON schema of a client has it.
+    """Return the ``pattern`` that a client's JSON schema would have for strings that fit a grammar in lark.
 
-    Raises Untranslatable, as :func:`lark_string_pattern` does.
+    It is for a custom tool whose text is a string of a function's arguments, and still to be given to
+    ``json_string_pattern``. Raises Untranslatable, also for a grammar whose rules call themselves, but for simple
+    lists: no regular expression says that. Codex's grammars can be said.
     """
-    return write_pattern(inlined(_rules(grammar, without_nul)))
+    return write_pattern(inlined(_rules(grammar)))
 
 
 def lark_text_grammar(grammar: str) -> str:
     """Return a grammar in GBNF of the texts that fit a grammar in lark. Raises Untranslatable."""
-    return write_grammar(_named(_rules(grammar, without_nul)))
+    return write_grammar(_named(_rules(grammar)))
 
 
-def lark_json_grammar(grammar: str) -> str:
-    """Return a grammar in GBNF of JSON strings, quotes included, whose value fits a grammar in lark.
-
-    Raises Untranslatable.
-    """
-    rules = _rules(grammar, as_json_text)
-    first = next(iter(rules))
-    quoted = sequence([literal('"'), Reference(first), literal('"')])
-    return write_grammar(_named({_QUOTED: quoted, **rules}))
-
-
-def _rules(grammar: str, in_output: Callable[[Expression], Expression]) -> dict[str, Expression]:
-    """Return the rules of a grammar that are used, the first one first, as llama.cpp can read them.
-
-    ``in_output`` returns what an expression looks like in what the model writes.
-    """
+def _rules(grammar: str) -> dict[str, Expression]:
+    """Return the rules of a grammar that are used, the first one first, as llama.cpp can read them."""
     if len(grammar) > MOST_LARK_CHARACTERS:
         raise Untranslatable(f"it has more than {MOST_LARK_CHARACTERS} characters")
     rules = parse_lark(grammar)
@@ -75,7 +51,7 @@ def _rules(grammar: str, in_output: Callable[[Expression], Expression]) -> dict[
     if IGNORED in rules:
         rules[_WHOLE] = sequence([Reference(IGNORED), Reference(_START)])
     used = used_rules(rules, _WHOLE if IGNORED in rules else _START)
-    plain = {name: without_simple_recursion(name, in_output(body)) for name, body in used.items()}
+    plain = {name: without_simple_recursion(name, without_nul(body)) for name, body in used.items()}
     found = without_endless_rules(plain)
     refuse_left_recursion(found)
     return found

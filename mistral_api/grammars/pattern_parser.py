@@ -10,7 +10,7 @@ import re
 from enum import Enum
 from typing import NoReturn
 
-from mistral_api.grammars.characters import ALL, LINE_ENDS, LINE_FEED, CharacterClass, exactly, of, word
+from mistral_api.grammars.characters import ALL, LINE_ENDS, LINE_FEED, CharacterClass, exactly, of, unicode_word, word
 from mistral_api.grammars.class_parser import CLASS_LETTERS, ClassReader
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.escapes import EscapeReader
@@ -40,7 +40,10 @@ _KNOWN_FLAGS = frozenset("imsxau")
 
 
 class Dialect(Enum):
-    """Whose regular expressions are read. The dot of JSON schemas, which are JavaScript's, leaves out more."""
+    """Whose regular expressions are read: JavaScript's in JSON schemas, those of Python and Rust in texts.
+
+    The dot of JavaScript leaves out more, and its words have no letters beyond ASCII.
+    """
 
     JSON_SCHEMA = "JSON schema"
     TEXT = "text"
@@ -62,7 +65,8 @@ class _PatternParser:
         # Whether what is read must not match: a dialect that takes more for a class then excludes more.
         self._inverted = False
         self._escapes = EscapeReader(pattern)
-        self._classes = ClassReader(pattern, self._escapes)
+        self._word = word if dialect is Dialect.JSON_SCHEMA else unicode_word
+        self._classes = ClassReader(pattern, self._escapes, self._word)
 
     def parse(self) -> Expression:
         """Return the expression of the whole pattern."""
@@ -157,7 +161,7 @@ class _PatternParser:
         """Return ``\\A``, ``\\z`` (in Python ``\\Z``), ``\\b`` or ``\\B``."""
         if letter in "AZz":
             return Start() if letter == "A" else End()
-        inside, outside = self._one_of(word()), self._one_of(~word())
+        inside, outside = self._one_of(self._word()), self._one_of(~self._word())
         behind, ahead = Look(inside, ahead=False, negative=False), Look(inside, ahead=True, negative=False)
         not_behind, not_ahead = Look(outside, ahead=False, negative=False), Look(outside, ahead=True, negative=False)
         pairs: tuple[tuple[Expression, Expression], ...]

@@ -80,12 +80,14 @@ def served_model_names(settings: Settings) -> list[str]:
 
 
 def stand_in_names(settings: Settings) -> frozenset[str]:
-    """Return the names of other models for which the served one answers: those of this project's examples.
+    """Return the names that are not its own for which the served model answers.
 
-    Whoever tries them on a new server, which has the demo model alone, shall get an answer.
+    The demo model answers for those of this project's examples: whoever tries them on a new server shall get an answer.
+    A name with the tag ``latest`` is that of Ollama's list, which some programs show and then use in another API.
     """
     demo = settings.supervised and settings.model_path is None
-    return frozenset(_EXAMPLE_MODELS) if demo else frozenset()
+    tagged = {f"{name}:latest" for name in served_model_names(settings)} if settings.supervised else set()
+    return frozenset(tagged | set(_EXAMPLE_MODELS if demo else ()))
 
 
 def read_model(settings: Settings, path_setting: str) -> ModelInfo:

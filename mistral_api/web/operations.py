@@ -41,6 +41,8 @@ class Operation:
     line, ``media`` other media types of the response.
     The other ``statuses`` have ``error`` as their body, those in ``other_responses`` a body of their own.
 
+    ``of_session``: it is part of a conversation, unless ``always_in_session`` says that it need not be.
+
     ``scope`` is what the caller must have; None: whoever may use the API. ``public``: anybody, without a key.
 
     ``links``: the name of a path parameter that the ``id`` in the response fits, and the operations that have it.
@@ -56,6 +58,7 @@ class Operation:
     line: Component | None = None
     body_required: bool = True
     of_session: bool = False
+    always_in_session: bool = True
     scope: str | None = INFERENCE
     public: bool = False
     statuses: frozenset[str] = frozenset()
@@ -108,8 +111,11 @@ def _endpoints(blueprint: str, *views: str) -> tuple[str, ...]:
 
 
 def _ollama_generation(response: Component, request: type[RequestSchema[Any]]) -> Operation:
-    """Describe a generation of Ollama's API: its response is a whole body, or a JSON object a line."""
-    return _ollama_operation(response, request=request, line=response, of_session=True)
+    """Describe a generation of Ollama's API: its response is a whole body, or a JSON object a line.
+
+    A request without a prompt loads the model, and belongs to no conversation.
+    """
+    return _ollama_operation(response, request=request, line=response, of_session=True, always_in_session=False)
 
 
 def _ollama_operation(response: Component, **options: Any) -> Operation:

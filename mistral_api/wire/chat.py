@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from marshmallow import missing, validates_schema
 
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, without_nulls
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.container_shapes import Array, Map, Object, TaggedUnion, nullable, required
 from mistral_api.wire.field_errors import refuse, refuse_missing
@@ -134,17 +134,19 @@ _CHECKED_MESSAGE = Object(
     drop_nulls=True,
     keep_null="content",
 )
-_drop_nulls = _CHECKED_MESSAGE.convert or pass_through
+_convert_fields = _CHECKED_MESSAGE.convert or pass_through
+# The fields of which something else is made. Nearly no message has one of them.
+_CHANGED_FIELDS = frozenset(("reasoning", *(name for name, shape in _OTHERS.shapes.items() if shape.convert)))
 
 
 def _load_message(message: JsonObject) -> JsonObject:
     """Return a message in the form in which it is recorded, and the model server takes it."""
-    loaded: JsonObject = _drop_nulls(message)
-    content = loaded.get("content")
-    if type(content) is str and "reasoning" not in loaded:  # nearly every message
-        return loaded
+    content = message.get("content")
+    if type(content) is str and _CHANGED_FIELDS.isdisjoint(message):
+        return without_nulls(message)
+    loaded: JsonObject = _convert_fields(message)
     if isinstance(content, list):
-        loaded["content"] = [_as_text(part) if part["type"] in _TEXT_PARTS else part for part in content] or ""
+        loaded["content"] = _load_parts(content) or ""
     reasoning = loaded.get("reasoning")  # the name that vLLM, OpenRouter and Ollama's compatible API have for it
     if reasoning and isinstance(reasoning, str) and not loaded.get("reasoning_content"):
         loaded["reasoning_content"] = loaded.pop("reasoning")
@@ -153,8 +155,12 @@ def _load_message(message: JsonObject) -> JsonObject:
     return loaded
 
 
-def _as_text(part: JsonObject) -> JsonObject:
-    return {"type": "text", "text": part["text"]}
+def _load_parts(parts: list[JsonObject]) -> list[JsonObject]:
+    """Return the parts of a message with the texts of the Responses API as those of a chat."""
+    for part in parts:
+        if part["type"] in _TEXT_PARTS:
+            return [{"type": "text", "text": each["text"]} if each["type"] in _TEXT_PARTS else each for each in parts]
+    return parts
 
 
 MESSAGE = _CHECKED_MESSAGE.converted(_load_message).with_schema(

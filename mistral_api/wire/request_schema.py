@@ -41,10 +41,11 @@ class Field(fields.Field[Any]):
     def __init__(self, shape: Shape, *, required: bool = False, load_default: object = missing) -> None:
         super().__init__(required=required, load_default=load_default)
         self.shape = shape
+        self._check, self._convert = shape.check, shape.convert
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        self.shape.check(value)
-        return value if self.shape.convert is None else self.shape.convert(value)
+        self._check(value)
+        return value if self._convert is None else self._convert(value)
 
 
 class RequestSchema(Schema, Generic[PayloadT]):

@@ -305,6 +305,8 @@ class Nullable(AnyOf):
 def nullable_schema(json_schema: JsonSchema) -> JsonSchema:
     """Return the JSON schema of the same values and null."""
     null: JsonSchema = {"type": "null"}
+    if json_schema == null:
+        return json_schema
     if isinstance(json_schema.get("type"), str) and not {"enum", "const"} & set(json_schema):
         return json_schema | {"type": [json_schema["type"], "null"]}
     if "anyOf" in json_schema:

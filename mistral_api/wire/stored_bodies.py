@@ -16,6 +16,7 @@ from mistral_api.wire.shapes import (
     Null,
     Nullable,
     Number,
+    Shape,
     StringEnum,
     Text,
 )
@@ -80,8 +81,24 @@ LISTED_CONVERSATION = Component(
 CONVERSATION_PAGE = Component("ConversationPage", page(LISTED_CONVERSATION))
 CONVERSATION_DELETED = Component("ConversationDeleted", deleted("conversation.deleted"))
 
-_COMMON = required(id=Text(), status=StringEnum("in_progress", "completed", "incomplete"))
+_COMMON = required(id=Text(), status=StringEnum("in_progress", "completed", "incomplete", "failed"))
 _REASONING_TEXT = Object(required(type=Constant("reasoning_text"), text=Text()))
+_CALL_ID, _OUTPUT, _TOOLS = Text(), AnyOf(Text(), Array(Object())), Array(Object())
+# The calls of tools and their outputs, by their types.
+_TOOL_ITEMS: dict[str, dict[str, Shape]] = {
+    "function_call": {"call_id": _CALL_ID, "name": Text(), "arguments": Text()},
+    "function_call_output": {"call_id": _CALL_ID, "output": _OUTPUT},
+    "custom_tool_call": {"call_id": _CALL_ID, "name": Text(), "input": Text()},
+    "custom_tool_call_output": {"call_id": _CALL_ID, "output": _OUTPUT},
+    "shell_call": {"call_id": _CALL_ID, "action": Object(required(commands=Array(Text())))},
+    "shell_call_output": {"call_id": _CALL_ID, "output": Array(Object())},
+    "local_shell_call": {"call_id": _CALL_ID, "action": Object(required(command=Array(Text())))},
+    "local_shell_call_output": {"call_id": _CALL_ID, "output": _OUTPUT},
+    "apply_patch_call": {"call_id": _CALL_ID, "operation": Object(required(type=Text(), path=Text()))},
+    "apply_patch_call_output": {"call_id": _CALL_ID},
+    "tool_search_call": {"call_id": _CALL_ID, "execution": Text(), "arguments": ANYTHING},
+    "tool_search_output": {"call_id": _CALL_ID, "tools": _TOOLS},
+}
 ITEM = Component(
     "Item",
     AnyOf(
@@ -93,17 +110,12 @@ ITEM = Component(
             _COMMON,
             required(type=Constant("reasoning"), summary=Array(Object()), content=Array(_REASONING_TEXT)),
         ),
+        *(Object(_COMMON, required(type=Constant(kind), **fields)) for kind, fields in _TOOL_ITEMS.items()),
+        Object(required(type=Constant("additional_tools"), id=Text(), role=Text(), tools=_TOOLS)),
         Object(
-            _COMMON,
-            required(type=Constant("function_call"), call_id=Text(), name=Text(), arguments=Text()),
-        ),
-        Object(
-            _COMMON,
             required(
-                type=Constant("function_call_output"),
-                call_id=Text(),
-                output=AnyOf(Text(), Array(Object())),
-            ),
+                type=Constant("agent_message"), id=Text(), author=Text(), recipient=Text(), content=Array(Object())
+            )
         ),
     ),
 )

@@ -217,6 +217,9 @@ def test_ollama_model_is_listed_shown_and_running(server: Server, llama: Client)
         assert "<|im_start|>" in (shown.template or "")
         assert f"FROM {MODEL}" in (shown.modelfile or "")
         assert str(server.data_dir.parent) not in shown.model_dump_json()
+    # Some programs read this list, and then ask OpenAI's API for the model.
+    body = {"model": MODEL, "messages": FRANCE, "max_tokens": 2}
+    assert requests.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
     version = requests.get(f"{server.url}/api/version", timeout=10).json()["version"]
     assert tuple(map(int, version.split("."))) >= (0, 6, 4)  # the least that GitHub Copilot takes
     for path in ("tags", "version", "ps"):

@@ -57,6 +57,9 @@ def _limit_options(body: dict[str, Any]) -> None:
     if isinstance(options, dict):
         _clip(options, "num_predict", TOKENS, -2, 2**31 - 1)
         options.setdefault("num_predict", TOKENS)
+    # A history that grows from request to request would fill the context.
+    if body.get("use_history") is True and body.get("truncate") in (None, True):
+        body["truncate"] = False
 
 
 @schemathesis.hook

@@ -295,4 +295,3 @@ def test_ollama_input_that_is_too_long_is_cut_off_unless_it_may_not(embedding: S
         with pytest.raises(ResponseError, match=r"input\[1\]") as refused:
             llama.embed("embedder", ["short", long], truncate=False)
         assert refused.value.status_code == 400
-        assert len(llama.embeddings("embedder", long).embedding) == SIZE

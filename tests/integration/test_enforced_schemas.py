@@ -81,11 +81,11 @@ class _Asker:
         return [self.response_format, self.streamed, self.text_format, self.forced_tool, self.completion]
 
 
-def _check_random_schemas(asker: _Asker, seeds: range) -> int:
+def _check_random_schemas(asker: _Asker, seeds: range, levels: int) -> int:
     """Check the answers to random schemas; return how many had come to their end."""
     finished = 0
     for seed in seeds:
-        ask, schema = asker.ways()[seed % 5], SchemaMaker(random.Random(seed)).object_schema()
+        ask, schema = asker.ways()[seed % 5], SchemaMaker(random.Random(seed)).object_schema(levels)
         text, reason = ask(schema, seed)
         assert reason in ("stop", "length"), reason
         if reason == "stop":
@@ -101,12 +101,12 @@ def asker(server: Server, http: requests.Session) -> _Asker:
 
 
 def test_answers_to_random_schemas_are_valid(asker: _Asker) -> None:
-    assert _check_random_schemas(asker, range(10)) >= 5
+    assert _check_random_schemas(asker, range(5), levels=1) >= 3
 
 
 @pytest.mark.slow
-def test_answers_to_many_random_schemas_are_valid(asker: _Asker) -> None:
-    assert _check_random_schemas(asker, range(10, 90)) >= 40
+def test_answers_to_larger_random_schemas_are_valid(asker: _Asker) -> None:
+    assert _check_random_schemas(asker, range(5, 30), levels=2) >= 10
 
 
 class Colour(StrEnum):
@@ -153,41 +153,47 @@ class Everything(BaseModel):
 
 
 class Pieces(BaseModel):
-    """The same without what only a grammar can say."""
+    """Some of it, without what only a grammar can say."""
 
     code: Annotated[str, Field(pattern=r"^\d{3}-[A-Z]{2}$")]
     day: datetime.date
     side: Square
-    tree: Node
 
 
-def _wild(seed: int) -> dict[str, Any]:
+class Share(BaseModel):
+    """A number that has bounds."""
+
+    share: Annotated[float, Field(ge=0.5, le=1.5)]
+
+
+def _wild(seed: int, most: int) -> dict[str, Any]:
     sampling = {name: value for name, value in WILD_SAMPLING.items() if name not in ("temperature", "top_p")}
-    return {"temperature": 2, "top_p": 1, "extra_body": sampling | {"seed": seed}}
+    return {"temperature": 2, "top_p": 1, "max_tokens": most, "extra_body": sampling | {"seed": seed}}
 
 
-def test_models_of_pydantic_are_parsed_from_what_a_wild_model_writes(client: OpenAI, model: str) -> None:
+def test_model_of_pydantic_is_parsed_from_what_a_wild_model_writes(client: OpenAI, model: str) -> None:
     parsed = client.chat.completions.parse(
-        model=model, messages=MESSAGES, response_format=Everything, max_tokens=900, **_wild(1)
+        model=model, messages=MESSAGES, response_format=Everything, **_wild(1, most=900)
     )
     assert isinstance(parsed.choices[0].message.parsed, Everything)
+
+
+@pytest.mark.parametrize("kind", [Pieces, Share])
+def test_response_is_parsed_into_a_model_of_pydantic(client: OpenAI, model: str, kind: type[BaseModel]) -> None:
+    options = _wild(2, most=300)
     response = client.responses.parse(
-        model=model, input="Write.", text_format=Everything, max_output_tokens=900, store=False, **_wild(2)
+        model=model, input="Write.", text_format=kind, max_output_tokens=options.pop("max_tokens"), **options
     )
-    assert isinstance(response.output_parsed, Everything)
+    assert isinstance(response.output_parsed, kind)
 
 
 def test_arguments_of_strict_tools_are_parsed_into_their_models(client: OpenAI, model: str) -> None:
+    tools = [openai.pydantic_function_tool(Pieces), openai.pydantic_function_tool(Share)]
     called = client.chat.completions.parse(
-        model=model,
-        messages=MESSAGES,
-        tools=[openai.pydantic_function_tool(Everything), openai.pydantic_function_tool(Pieces)],
-        tool_choice="required",
-        max_tokens=900,
-        **_wild(3),
+        model=model, messages=MESSAGES, tools=tools, tool_choice="required", **_wild(3, most=300)
     )
     (call,) = called.choices[0].message.tool_calls or []
-    assert isinstance(call.function.parsed_arguments, Everything | Pieces)
+    assert isinstance(call.function.parsed_arguments, Pieces | Share)
 
 
 def _refusals() -> Iterator[Any]:

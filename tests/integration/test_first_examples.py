@@ -184,8 +184,8 @@ def test_the_model_stands_in_on_every_api(server: Server, path: str, body: dict[
 
 
 def test_only_the_demo_model_stands_in_for_the_one_of_the_examples() -> None:
-    assert stand_in_names(Settings()) == {NAMED}
-    assert stand_in_names(Settings(model_path=Path("mine.gguf"))) == frozenset()
+    assert stand_in_names(Settings()) == {NAMED, f"{DEMO}:latest"}
+    assert stand_in_names(Settings(model_path=Path("mine.gguf"))) == {"mine:latest"}
     assert stand_in_names(Settings(model_server_url="http://192.0.2.1:8080")) == frozenset()
 
 

@@ -38,20 +38,21 @@ def test_all_places_name_the_same_engine(server: Server, http: requests.Session)
     stored = wait_for(lambda: http.get(f"{server.url}/v1/chat/completions/{chat['id']}", timeout=60), "it is stored")
     completion = _post(server, http, "/v1/completions", prompt="Hi").json()
     bodies = [chat, stored.json(), completion]
-    for stream in ({"messages": HELLO}, {"messages": HELLO, "n": 2}):
-        bodies += _chunks(_post(server, http, "/v1/chat/completions", stream=True, **stream))
+    for number in (1, 2):
+        bodies += _chunks(_post(server, http, "/v1/chat/completions", messages=HELLO, n=number, stream=True))
     assert {body["system_fingerprint"] for body in bodies} == {fingerprint}
 
 
 def test_every_chunk_of_every_kind_of_stream_has_its_usage(server: Server, http: requests.Session) -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
     asked: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": 8}
-    for path, body in (
+    streams: list[tuple[str, dict[str, Any]]] = [
         ("/v1/chat/completions", {"messages": HELLO, "n": 2}),
         ("/v1/chat/completions", {"messages": HELLO, "logprobs": True}),
         ("/v1/chat/completions", {"messages": HELLO, "tools": [tool], "tool_choice": "required"}),
         ("/v1/completions", {"prompt": ["Hi", "Ho"]}),
-    ):
+    ]
+    for path, body in streams:
         *others, last = _chunks(_post(server, http, path, **asked, **body))
         assert [chunk["usage"] for chunk in others] == [None] * len(others)
         assert others
@@ -62,7 +63,7 @@ def test_model_that_was_asked_for_and_refused_is_recorded(
     server: Server, http: requests.Session, database: psycopg2.extensions.cursor
 ) -> None:
     name = "not-served-" + "x" * 300
-    requests_of = {
+    requests_of: dict[str, dict[str, Any]] = {
         "/v1/chat/completions": {"messages": HELLO, "model": name},
         "/v1/completions": {"prompt": "Hi", "model": "gpt-3"},
         "/v1/responses": {"input": "Hi", "model": "gpt-5"},
@@ -76,7 +77,8 @@ def test_model_that_was_asked_for_and_refused_is_recorded(
 
     def rows() -> dict[str, Any] | None:
         database.execute("SELECT request_id, model FROM api_usage WHERE request_id::text = ANY(%s)", (ids,))
-        found = {str(row["request_id"]): row["model"] for row in database.fetchall()}
+        read: list[Any] = database.fetchall()
+        found = {str(row["request_id"]): row["model"] for row in read}
         return found if len(found) == len(ids) else None
 
     found = wait_for(rows, "the requests are recorded")

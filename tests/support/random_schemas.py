@@ -62,9 +62,9 @@ class SchemaMaker:
             lambda: {"$ref": chance.choice(["#/$defs/T", "#/$defs/a~1b", "#/%24defs/tree"])},
         ]
 
-    def object_schema(self) -> dict[str, Any]:
-        """Return the schema of an object, with definitions that it may refer to."""
-        return self._object(0) | {"$defs": _DEFINITIONS}
+    def object_schema(self, levels: int = _MOST_DEPTH) -> dict[str, Any]:
+        """Return the schema of an object with so many levels in it, and definitions that it may refer to."""
+        return self._object(_MOST_DEPTH - levels) | {"$defs": _DEFINITIONS}
 
     def _schema(self, depth: int) -> dict[str, Any]:
         if depth >= _MOST_DEPTH or self._chance.random() < 0.5:
@@ -108,6 +108,9 @@ class SchemaMaker:
         return found | self._maybe(0.5, additionalProperties=others) | self._maybe(0.1, minProperties=1)
 
     def _array(self, depth: int) -> dict[str, Any]:
+        if self._chance.random() < 0.2:
+            listed = {"enum": self._chance.sample(_VALUES, 4)}
+            return {"type": "array", "items": listed, "uniqueItems": True, "minItems": self._chance.randint(0, 3)}
         found = {"type": "array", "items": self._schema(depth + 1), "maxItems": self._chance.randint(2, 4)}
         return found | self._maybe(0.5, minItems=self._chance.randint(0, 2))
 

@@ -72,8 +72,8 @@ def test_references_in_a_moved_tool_schema_point_to_its_new_place() -> None:
     }
     tool: Any = {"type": "function", "function": {"name": "deep", "parameters": schema}}
     other: Any = TOOLS[0]
-    moved: Any = ForcedToolChoice([other, tool], named=False).constrain({})["response_format"]["json_schema"]["schema"]
-    moved = moved["anyOf"][1]["properties"]["arguments"]
+    constrained: Any = ForcedToolChoice([other, tool], named=False).constrain({})
+    moved = constrained["response_format"]["json_schema"]["schema"]["anyOf"][1]["properties"]["arguments"]
     place = "#/anyOf/1/properties/arguments"
     assert moved["$defs"]["A"]["properties"] == {"again": {"$ref": f"{place}/$defs/A"}, "all": {"$ref": place}}
     assert moved["properties"] == {
@@ -115,3 +115,11 @@ def test_deprecated_functions_are_sent_as_tools_and_returned_as_function_calls()
         "delta": {"function_call": {"name": "one", "arguments": ""}},
         "finish_reason": "function_call",
     }
+
+
+def test_other_engines_get_schemas_as_they_came() -> None:
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "array", "items": True}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "number", "minimum": 0}}}
+    payload = {"messages": HELLO, "response_format": form, "tools": [tool]}
+    (sent,) = _plan(payload, UpstreamTraits(supervised=False, llama_cpp=lambda: False, slots=None)).requests
+    assert (sent["response_format"], sent["tools"]) == (form, [tool])

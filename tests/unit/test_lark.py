@@ -7,9 +7,10 @@ import re
 import pytest
 
 from mistral_api.grammars.errors import Untranslatable
-from mistral_api.grammars.lark import lark_json_grammar, lark_string_pattern, lark_text_grammar
+from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
+from mistral_api.grammars.patterns import json_string_pattern
 from tests.support.gbnf_acceptor import GbnfGrammar
-from tests.unit.test_patterns import allowed, as_json
+from tests.unit.test_patterns import allowed
 
 # In the form of Codex's apply_patch (codex-rs, tool_apply_patch.lark).
 PATCH = """
@@ -103,17 +104,16 @@ GROWING = 'start: a9\na0: "x" | "y"\n' + "\n".join(f"a{n}: a{n - 1} a{n - 1} a{n
 def test_grammar_takes_what_fits_and_nothing_else(
     grammar: str, fitting: list[str], others: list[str], regular: bool
 ) -> None:
-    plain, quoted = GbnfGrammar(lark_text_grammar(grammar)), GbnfGrammar(lark_json_grammar(grammar))
+    rules = GbnfGrammar(lark_text_grammar(grammar))
     for text in (*fitting, *others):
-        assert plain.accepts(text) == (text in fitting), text
-        assert quoted.accepts(f'"{as_json(text)}"') == (text in fitting), text
+        assert rules.accepts(text) == (text in fitting), text
     if regular:
-        pattern = lark_string_pattern(grammar)
+        pattern = json_string_pattern(lark_pattern(grammar))
         assert [text for text in fitting if not allowed(pattern, text)] == []
         assert [text for text in others if allowed(pattern, text)] == []
     else:
         with pytest.raises(Untranslatable, match="calls itself"):
-            lark_string_pattern(grammar)
+            lark_pattern(grammar)
 
 
 @pytest.mark.parametrize(("grammar", "reason"), REFUSED)
@@ -126,7 +126,7 @@ def test_grammar_that_is_not_supported_is_refused_with_its_reason(grammar: str, 
 def test_rules_that_grow_when_put_into_each_other_are_refused_as_a_pattern_only() -> None:
     assert lark_text_grammar(GROWING)
     with pytest.raises(Untranslatable, match="too long"):
-        lark_string_pattern(GROWING)
+        lark_pattern(GROWING)
 
 
 def test_names_that_are_the_same_to_gbnf_stay_apart() -> None:

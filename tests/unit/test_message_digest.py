@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from mistral_api.conversations.item_parser import items_to_messages
+from mistral_api.conversations.item_renderer import message_to_items
 from mistral_api.conversations.message_matching import NO_DIGEST, message_digest
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.recording.exchange import without_large_attachments
@@ -167,3 +170,19 @@ def test_very_many_marks_on_a_letter_take_no_time() -> None:
     assert message_digest(_user("a" + "\u0301\u0327" * 9)) == message_digest(
         _user("\u00e1" + "\u0327" + "\u0301\u0327" * 8)
     )
+
+
+def test_call_of_a_tool_of_its_own_kind_is_the_same_when_its_item_comes_back() -> None:
+    arguments = '{"command": ["ls"], "env": {}, "user": null}'
+    function = {"name": "local_shell", "arguments": arguments}
+    call: Any = {"id": "c", "type": "function", "item": "local_shell_call", "function": function}
+    generated: ChatMessage = {"role": "assistant", "content": None, "tool_calls": [call]}
+    items = message_to_items(UUID(int=1), generated)
+    (sent,) = items_to_messages(items)
+    assert message_digest(sent) == message_digest(generated)
+    custom: Any = {"id": "c", "type": "custom", "custom": {"name": "note", "input": "x"}}
+    note: ChatMessage = {"role": "assistant", "content": None, "tool_calls": [custom]}
+    (again,) = items_to_messages(message_to_items(UUID(int=2), note))
+    assert message_digest(again) == message_digest(note)
+    other: Any = custom | {"custom": {"name": "note", "input": "y"}}
+    assert message_digest({"role": "assistant", "content": None, "tool_calls": [other]}) != message_digest(note)

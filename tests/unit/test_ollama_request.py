@@ -9,7 +9,8 @@ import pytest
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.ollama_context import encode_context
-from mistral_api.generation.ollama_request import OLLAMA_CHAT, chat_messages, generate_endpoint
+from mistral_api.generation.ollama_messages import chat_messages
+from mistral_api.generation.ollama_request import OLLAMA_CHAT, generate_endpoint
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire import load
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from mistral_api.grammars.errors import Untranslatable
-from mistral_api.grammars.patterns import decoded_pattern, json_string_pattern, text_grammar, whole_string_pattern
+from mistral_api.grammars.patterns import json_string_pattern, json_string_rules, text_grammar, whole_string_pattern
 from tests.support.gbnf_acceptor import GbnfGrammar
 
 # A pattern, values that it matches, and values that it does not.
@@ -121,15 +121,9 @@ def test_pattern_lets_pass_what_it_matches_and_nothing_else(
     translated = json_string_pattern(pattern)
     assert [value for value in matching if not allowed(translated, value)] == []
     assert [value for value in others if allowed(translated, value)] == []
-
-
-@pytest.mark.parametrize(("pattern", "matching", "others"), CASES, ids=[case[0][:40] for case in CASES])
-def test_decoded_pattern_means_the_same_of_the_decoded_value(
-    pattern: str, matching: list[str], others: list[str]
-) -> None:
-    python = re.sub(r"\\x\{([0-9A-F]+)\}", lambda found: f"\\U{int(found[1], 16):08X}", decoded_pattern(pattern))
-    assert [value for value in matching if not re.fullmatch(python, value)] == []
-    assert [value for value in others if re.fullmatch(python, value)] == []
+    rules = GbnfGrammar(json_string_rules("text", pattern))
+    assert all(rules.accepts(as_json(value), "text") for value in matching if len(value) < 200)
+    assert not any(rules.accepts(as_json(value), "text") for value in others if len(value) < 200)
 
 
 @pytest.mark.parametrize(("pattern", "reason"), REFUSED, ids=[case[0][:40] for case in REFUSED])
@@ -161,6 +155,13 @@ def test_lengths_are_counted_in_characters_of_the_value(
     assert [value for value in others if allowed(translated, value)] == []
 
 
+def test_rules_say_what_is_too_long_for_a_pattern() -> None:
+    pattern = r"^(?=.*[a-z])(?=.*[A-Z])(?=.*\d).{8,64}$"
+    rules = GbnfGrammar(json_string_rules("text", pattern))
+    assert all(rules.accepts(as_json(value), "text") for value in ("aB3" + "." * 5, '"' * 61 + "aB3"))
+    assert not any(rules.accepts(as_json(value), "text") for value in ("aB3....", "ab3.....", '"' * 62 + "aB3"))
+
+
 def test_length_that_no_match_has_is_refused() -> None:
     with pytest.raises(Untranslatable, match="no text matches"):
         json_string_pattern("^abc$", min_length=4)
@@ -177,9 +178,12 @@ def test_length_that_no_match_has_is_refused() -> None:
         (r'say "\\n"\n', ['say "\\n"\n'], ["say"]),
         ("a{,3}", ["", "aaa"], ["aaaa"]),
         ("(?!b).x", ["ax"], ["bx"]),
+        (r"\w+ \w+\b.", ["Grüße Мир.", "世界 ok!"], ["a b", "- a."]),
         (r"\bfoo\b", ["foo"], ["food"]),
         (r"(?:(?!\*/).)*\*/", ["a*/", "*/"], ["*/*/"]),
         ("(?:ab[0-9]{1,3}){2,500}", ["ab1ab22"], ["ab1", "ab1ab4444"]),
+        ("", [""], ["a"]),
+        ("(?=.*a)(?:[ab]{2})?(?<=b)", ["ab"], ["", "aa", "bb"]),
         ("(a{1000}b){3}", ["".join(["a" * 1000 + "b"] * 3)], ["ab"]),
     ],
 )
@@ -187,7 +191,7 @@ def test_text_grammar_takes_the_whole_text(pattern: str, matching: list[str], ot
     grammar = GbnfGrammar(text_grammar(pattern))
     assert [text for text in matching if not grammar.accepts(text)] == []
     assert [text for text in others if grammar.accepts(text)] == []
-    translated = whole_string_pattern(pattern)
+    translated = json_string_pattern(whole_string_pattern(pattern))
     assert [text for text in matching if not allowed(translated, text)] == []
     assert [text for text in others if allowed(translated, text)] == []
 

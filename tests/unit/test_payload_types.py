@@ -47,6 +47,18 @@ ITEM_TYPES = [
     responses.ReasoningItem,
     responses.FunctionCallItem,
     responses.FunctionOutputItem,
+    responses.CustomCallItem,
+    responses.CustomOutputItem,
+    responses.ShellCallItem,
+    responses.ShellOutputItem,
+    responses.LocalShellCallItem,
+    responses.LocalShellOutputItem,
+    responses.ApplyPatchCallItem,
+    responses.ApplyPatchOutputItem,
+    responses.ToolSearchCallItem,
+    responses.ToolSearchOutputItem,
+    responses.AdditionalToolsItem,
+    responses.AgentMessageItem,
 ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mistral_api.conversations.pending_turns import starts_session
+from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
 from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
@@ -114,3 +115,22 @@ def test_first_request_of_a_session_knows_of_one_that_ended_before_it(recorder: 
     recorder.end(position, first)
     pending = {each.id: each for each in recorder.pending.newest("local", 10)}
     assert [starts_session(pending[each.id]) for each in (alone, first)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("policy", "unstored"),
+    [
+        (RecordingPolicy(), False),
+        (RecordingPolicy(keeps_unstored=True), True),
+        (RecordingPolicy(store_content=False, keeps_unstored=True), False),
+    ],
+    ids=["client's word", "owner's word", "no text at all"],
+)
+def test_text_of_a_request_that_is_not_to_be_stored_is_kept_where_the_owner_wants_it(
+    tmp_path: Path, policy: RecordingPolicy, unstored: bool
+) -> None:
+    recorder = undelivered_recorder(tmp_path / "journal", policy)
+    messages: list[ChatMessage] = [{"role": "user", "content": "Hello"}]
+    assert (recorder.recordable_messages(messages, store=False) == messages) is unstored
+    assert (recorder.recordable_messages(messages) == messages) is policy.store_content
+    recorder.close()

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from openai.types.responses import Response, ResponseItem, response_error
 
+from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.errors import ApiError, InvalidRequest, ModelTimeout, Unavailable
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.payload_types.completions import GeneratedMessage
@@ -184,3 +185,19 @@ def test_input_items_are_listed_in_message_order() -> None:
     items = input_items(messages, [ANSWER_ID, other])
     assert [item["id"] for item in items] == [f"fc_{ANSWER_ID.hex}_0", f"fco_{other.hex}"]
     validate(list[ResponseItem], items)
+
+
+def test_reasoning_travels_with_a_client_that_asks_for_its_encrypted_form() -> None:
+    message: GeneratedMessage = {"content": "Hi", "reasoning_content": "Hm, hm."}
+    response = new_response(load(ResponseRequest(), FULL), "resp_2", 1795572458, "smol")
+    answer = ResponseOutput(ANSWER_ID, message, "stop", TokenCounts(), encrypted_reasoning=True)
+    body = complete_response(response, answer)
+    validate(Response, body)
+    reasoning = body["output"][0]
+    assert reasoning["type"] == "reasoning"
+    # Codex sends it back without the text.
+    sent: Any = [{"type": "reasoning", "summary": [], "encrypted_content": reasoning["encrypted_content"]},
+                 {"role": "assistant", "content": "Hi"}]  # fmt: skip
+    assert items_to_messages(sent) == [{"role": "assistant", "content": "Hi", "reasoning_content": "Hm, hm."}]
+    foreign: Any = [{"type": "reasoning", "summary": [], "encrypted_content": "gAAAAABo"}]
+    assert items_to_messages(foreign) == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -11,8 +13,8 @@ import pytest
 
 from mistral_api.constraints.schemas.enforced import Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
+from mistral_api.constraints.schemas.formats import FORMAT_PATTERNS
 from mistral_api.constraints.schemas.number_grammar import integer_range, number_range
-from mistral_api.constraints.schemas.strings import TRANSLATED
 from mistral_api.constraints.schemas.values import Bound, NumberRange
 from tests.support.random_schemas import SchemaMaker
 
@@ -41,7 +43,7 @@ def _closed(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]
     ],
 )
 def test_schema_that_llama_cpp_enforces_is_sent_as_it_stands(schema: dict[str, Any]) -> None:
-    assert enforce_schema(schema, Form.ANSWER).schema is schema
+    assert enforce_schema(schema, Form.ANSWER).schema == schema
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,10 @@ def test_schema_that_llama_cpp_enforces_is_sent_as_it_stands(schema: dict[str, A
             _closed(("a",), a=NULL, b=NULL),
         ),
         ({"type": "string", "anyOf": [{"maxLength": 3}, NULL]}, STRING | {"maxLength": 3}),
+        (
+            {"allOf": [{"pattern": "^[ab]+$"}, {"pattern": "^.{2}$"}], "type": "string"},
+            STRING | {"pattern": "^[ab]{2}$"},
+        ),
         ({"enum": ["a", 1, None], "type": "string"}, {"enum": ["a"]}),
         ({"enum": [1, 2, 3], "minimum": 2, "not": {"const": 3}}, {"enum": [2]}),
         ({"type": ["string", "null"], "not": {"type": "string"}}, NULL),
@@ -133,14 +139,14 @@ def test_schema_that_contains_itself_is_sent_as_a_definition() -> None:
     ("schema", "path"),
     [
         ({"type": "integer", "multipleOf": 7}, ".multipleOf"),
-        (_closed(a={"type": "array", "uniqueItems": True}), ".properties.a.uniqueItems"),
+        (_closed(a={"type": "array", "items": STRING, "uniqueItems": True}), ".properties.a.uniqueItems"),
         ({"type": "array", "contains": NULL}, ".contains"),
         ({"type": "string", "not": {"minLength": 3}}, ".not"),
         ({"oneOf": [STRING, {"type": "string", "maxLength": 3}]}, ".oneOf"),
         ({"$ref": "#/$defs/missing"}, ".$ref"),
         ({"$ref": "https://example.com/schema"}, ".$ref"),
         ({"anyOf": [NULL, {"type": "string", "pattern": r"(a)\1"}]}, ".anyOf[1].pattern"),
-        ({"allOf": [{"pattern": "^a"}, {"pattern": "b$"}], "type": "string"}, ".allOf[1].pattern"),
+        ({"allOf": [{"format": "date"}, {"format": "time"}], "type": "string"}, ".allOf[1].format"),
         ({"type": "text"}, ".type"),
         ({"type": "string", "maxLength": "9"}, ".maxLength"),
         ({"if": {"minimum": 3}, "then": {"maximum": 9}}, ".if"),
@@ -171,7 +177,7 @@ def test_schema_is_refused_by_its_part(schema: dict[str, Any], path: str) -> Non
 )
 def test_tool_keeps_what_llama_cpp_ignores_for_the_model_to_read(part: dict[str, Any]) -> None:
     schema = _closed(("a",), a=part)
-    assert enforce_schema(schema, Form.TOOL).schema is schema
+    assert enforce_schema(schema, Form.TOOL).schema == schema
 
 
 @pytest.mark.parametrize(
@@ -189,14 +195,6 @@ def test_tool_gets_what_can_be_enforced(part: dict[str, Any], sent: dict[str, An
     assert found["properties"]["a"] == sent
 
 
-def test_pattern_that_we_have_translated_is_not_translated_again() -> None:
-    written = r"^\\[n\x22]$"
-    schema = _closed(("a",), a=STRING | {"pattern": written} | TRANSLATED)
-    for form in (Form.TOOL, Form.ANSWER):
-        sent = enforce_schema(schema, form).schema or {}
-        assert sent["properties"]["a"] == STRING | {"pattern": written}
-
-
 def test_no_tool_is_refused_that_is_not_strict() -> None:
     for seed in range(60):
         assert enforce_schema(SchemaMaker(random.Random(seed)).object_schema(), Form.TOOL).schema
@@ -208,6 +206,47 @@ def test_strict_tool_is_refused_what_only_a_grammar_can_say() -> None:
     with pytest.raises(SchemaRefused, match="cannot enforce bounds of numbers") as refused:
         enforce_schema(schema, Form.STRICT_TOOL)
     assert refused.value.path == ".properties.a.minimum"
+
+
+def _days() -> Iterator[str]:
+    for year in (1, 4, 96, 100, 400, 999, 1000, 1200, 1900, 1999, 2000, 2023, 2024, 2100, 2400, 9600, 9996, 9999):
+        for month in range(14):
+            yield from (f"{year:04}-{month:02}-{day:02}" for day in (0, 1, 9, 28, 29, 30, 31, 32))
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(datetime.date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def test_dates_are_those_of_the_calendar() -> None:
+    date, moment = re.compile(FORMAT_PATTERNS["date"]), re.compile(FORMAT_PATTERNS["date-time"])
+    for day in _days():
+        assert bool(date.search(day)) == _is_day(day), day
+        assert bool(moment.search(f"{day}T23:59:59.5+01:00")) == (_is_day(day) and day >= "1000"), day
+
+
+@pytest.mark.parametrize(
+    ("name", "valid", "invalid"),
+    [
+        ("time", ["00:00:00Z", "23:59:59.123456-23:59"], ["24:00:00Z", "12:00:00", "12:60:00Z", "12:00:60Z"]),
+        ("duration", ["P1D", "PT5M3S", "P2W", "P1DT1H"], ["P", "PT", "1D", "P1M", "PT1H5S"]),
+        ("ipv4", ["0.0.0.0", "255.249.10.1"], ["256.1.1.1", "01.1.1.1", "1.1.1", "1.1.1.1.1"]),
+        (
+            "ipv6",
+            ["::", "::1", "1::", "1:2:3:4:5:6:7:8", "fe80::1:2"],
+            ["1:2:3", ":::", "1::2::3", "1:2:3:4:5:6:7:8:9"],
+        ),
+        ("email", ["a@example.org", "a.b+c@x-y.co.uk"], ["a@b", "@x.org", "a..b@x.org", 'a"@x.org']),
+        ("hostname", ["a", "a-b.example.org"], ["-a", "a..b", "a_b", ""]),
+    ],
+)
+def test_formats_are_enforced_by_patterns(name: str, valid: list[str], invalid: list[str]) -> None:
+    pattern = re.compile(FORMAT_PATTERNS[name])
+    assert [text for text in valid if not pattern.search(text)] == []
+    assert [text for text in invalid if pattern.search(text)] == []
 
 
 def _matcher(expression: str) -> re.Pattern[str]:

@@ -103,7 +103,7 @@ def test_calls_come_back_as_the_items_of_their_kind() -> None:
     items = [{name: value for name, value in item.items() if name not in ("id", "call_id")} for item in body["output"]]
     done = {"status": "completed"}
     shell = {"commands": ["ls", "pwd"], "timeout_ms": 5, "max_output_length": None}
-    local = {"type": "exec", "command": ["ls", "-l"], "env": {}, "timeout_ms": None, "working_directory": "/",
+    local: Any = {"type": "exec", "command": ["ls", "-l"], "env": {}, "timeout_ms": None, "working_directory": "/",
              "user": None}  # fmt: skip
     assert items == [
         {"type": "function_call", "name": "look", "arguments": "{}", **done},

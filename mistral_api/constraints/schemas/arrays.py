@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from mistral_api.constraints.schemas.context import Bases, Compiler, Context, holder
 from mistral_api.constraints.schemas.errors import Impossible
-from mistral_api.constraints.schemas.values import ANY, Items, Simple, Value
+from mistral_api.constraints.schemas.literals import same
+from mistral_api.constraints.schemas.values import ANY, Items, Simple, Subset, Value
 from mistral_api.grammars.gbnf import MOST_COUNT
 from mistral_api.payload_types import JsonObject
 
-_UNIQUE = "llama.cpp cannot make the items of an array differ from each other"
+_MOST_UNIQUE = 20
+_UNIQUE = f"items can be made to differ only where they are of a list of at most {_MOST_UNIQUE} values"
+_UNIQUE_TOOL = "llama.cpp cannot enforce it in the arguments of a strict tool that the model may choose to call"
 _CONTAINS = "llama.cpp cannot be made to put an item of some kind somewhere into an array"
 _TUPLE = "items behind 'prefixItems' are not supported in the arguments of a strict tool that the model may choose"
 
@@ -19,15 +23,8 @@ _TUPLE = "items behind 'prefixItems' are not supported in the arguments of a str
 def arrays(compiler: Compiler, bases: Bases) -> Value:
     """Return the arrays that fit these parts."""
     context = compiler.context
-    low, high = context.counts(bases, "minItems", "maxItems")
-    if high is not None and low > high:
-        raise Impossible(context.parts.place(holder(bases, "minItems")), "'minItems' is above 'maxItems'")
-    _refuse_unenforceable(context, bases, low, high)
-    if high is not None and high > MOST_COUNT:
-        context.changed()
-        high = MOST_COUNT
-    if low > MOST_COUNT:
-        context.give_up(holder(bases, "minItems"), "minItems", f"it has to be at most {MOST_COUNT}")
+    low, high = _counts(context, bases)
+    _refuse_contains(context, bases, low)
     lists = [_prefix(context, base) for base in bases]
     rests = [_rest(context, base, bool(prefix)) for base, prefix in zip(bases, lists, strict=True)]
     length = max(map(len, lists), default=0)
@@ -36,12 +33,28 @@ def arrays(compiler: Compiler, bases: Bases) -> Value:
         high = len(prefix) if high is None else min(high, len(prefix))
         if low > high:
             raise Impossible(context.parts.place(bases[0]), "its arrays need an item that no value fits")
+    items = Items(prefix, rest, low, high)
+    unique = next((base for base in bases if base.get("uniqueItems") is True), None)
+    if unique is not None and high not in (0, 1):
+        subset = _subset(compiler, unique, items)
+        if subset is not None:
+            return subset
     if length:
-        given = any(rest_of_base is not None for rest_of_base in rests)
-        return _tuple(context, bases, Items(prefix, rest, low, high), rest_given=given)
-    if rest == ANY and not low and high is None:
-        return Simple("array")
-    return Items((), rest, low, high)
+        return _tuple(context, bases, items, rest_given=any(each is not None for each in rests))
+    return Simple("array") if items == Items((), ANY) else items
+
+
+def _counts(context: Context, bases: Bases) -> tuple[int, int | None]:
+    """Return how many items there may be."""
+    low, high = context.counts(bases, "minItems", "maxItems")
+    if high is not None and low > high:
+        raise Impossible(context.parts.place(holder(bases, "minItems")), "'minItems' is above 'maxItems'")
+    if high is not None and high > MOST_COUNT:
+        context.changed()
+        high = MOST_COUNT
+    if low > MOST_COUNT:
+        context.give_up(holder(bases, "minItems"), "minItems", f"it has to be at most {MOST_COUNT}")
+    return low, high
 
 
 def _prefix(context: Context, base: JsonObject) -> list[Any]:
@@ -106,10 +119,26 @@ def _tuple(context: Context, bases: Bases, items: Items, *, rest_given: bool) ->
     return Items((*items.prefix[:wanted], *further), None, wanted, wanted)
 
 
-def _refuse_unenforceable(context: Context, bases: Bases, low: int, high: int | None) -> None:
+def _subset(compiler: Compiler, part: JsonObject, items: Items) -> Value | None:
+    """Return arrays whose items differ: of listed values each once, in their order. None where that is given up."""
+    context = compiler.context
+    listed = None if items.rest is None or items.prefix else compiler.listed(items.rest)
+    if listed is None or len(listed) > _MOST_UNIQUE:
+        context.give_up(part, "uniqueItems", _UNIQUE)
+        return None
+    if not context.may_use_grammar(part, "uniqueItems", _UNIQUE_TOOL):
+        return None
+    different: list[str] = []
+    for text in listed:
+        if not any(same(json.loads(text), json.loads(other)) for other in different):
+            different.append(text)
+    if items.low > len(different):
+        raise Impossible(context.parts.place(part, "uniqueItems"), "there are too few different items")
+    return Subset(tuple(different), items.low, items.high)
+
+
+def _refuse_contains(context: Context, bases: Bases, low: int) -> None:
     for base in bases:
-        if base.get("uniqueItems") is True and (high is None or high > 1):
-            context.give_up(base, "uniqueItems", _UNIQUE)
         if "contains" in base and base.get("minContains") != 0 and not (base["contains"] is True and low):
             context.give_up(base, "contains", _CONTAINS)
         elif "maxContains" in base and "contains" in base:

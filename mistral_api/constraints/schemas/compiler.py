@@ -7,8 +7,8 @@ that contains itself leads back to the goal that it began with, however its part
 from __future__ import annotations
 
 import itertools
-import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from mistral_api.constraints.schemas.negation import without_negated
 from mistral_api.constraints.schemas.objects import objects
 from mistral_api.constraints.schemas.parts import SchemaParts
 from mistral_api.constraints.schemas.ranges import integers, numbers
-from mistral_api.constraints.schemas.strings import TRANSLATED, strings
+from mistral_api.constraints.schemas.strings import strings
 from mistral_api.constraints.schemas.values import ANY, Literals, Program, Reference, Simple, Union, Value, union_of
 from mistral_api.payload_types import JsonObject
 
@@ -51,6 +51,11 @@ _INFERRED_BY_ENGINE = ("properties", "additionalProperties", "items", "prefixIte
 # What llama.cpp resolves by itself, and makes rules of that are told apart.
 _PLAIN_REFERENCE = re.compile(r"#/(\$defs|definitions)/[A-Za-z0-9_]+")
 _MOST_GOALS = 4_000
+_MOST_ALIASES = 8
+# Of processor time: a schema of ordinary size takes some milliseconds.
+_MOST_SECONDS = 2.0
+# The most alternatives of which each is compared with each.
+_MOST_COMPARED = 150
 _MOST_COMBINATIONS = 200
 _ENDLESS = "it refers to itself without an end"
 _NOT_EXCLUSIVE = (
@@ -82,6 +87,7 @@ class SchemaCompiler:
     def __init__(self, schema: JsonObject, rules: Rules) -> None:
         self.context = Context(SchemaParts(schema), rules)
         self._schema = schema
+        self._deadline = time.thread_time() + _MOST_SECONDS
         self._numbers: dict[tuple[int, ...], int] = {}
         self._definitions: dict[int, Value] = {}
         self._notes: dict[int, JsonObject] = {}
@@ -135,7 +141,7 @@ class SchemaCompiler:
 
     def _compile_new(self, key: tuple[int, ...], goal: list[JsonObject]) -> Value:
         number = self._numbers[key] = len(self._numbers)
-        if number >= _MOST_GOALS:
+        if number >= _MOST_GOALS or time.thread_time() > self._deadline:
             raise SchemaRefused("", "it is too large, once its parts are merged")
         self._goals.append(goal)
         self._note(number, goal)
@@ -214,8 +220,6 @@ class SchemaCompiler:
         """Return a part without references, unions and annotations; None where nothing remains."""
         if id(part) not in self._stripped:
             kept = {name: value for name, value in part.items() if name not in _APPLIED and name not in ANNOTATIONS}
-            if TRANSLATED.items() <= part.items():
-                kept |= TRANSLATED
             if kept and len(kept) < len(part) and set(part) & _APPLIED:
                 self.context.changed()
             self._stripped[id(part)] = self.context.parts.derive(part, kept) if kept else None
@@ -290,7 +294,10 @@ class SchemaCompiler:
             except Impossible:
                 continue
         compare = Exclusivity(self._definitions)
-        if not all(compare.excludes(one, other) for one, other in itertools.combinations(values, 2)):
+        if compare.are_distinct_literals(values):
+            return
+        pairs = itertools.combinations(values, 2)
+        if len(values) > _MOST_COMPARED or not all(compare.excludes(one, other) for one, other in pairs):
             self.context.give_up(choice.part, choice.keyword, _NOT_EXCLUSIVE)
 
     def _plain(self, bases: list[JsonObject]) -> Value:
@@ -367,20 +374,14 @@ class SchemaCompiler:
                 return numbers(self.context, bases)
         return Simple(kind)
 
-    def listed_strings(self, parts: list[JsonObject]) -> list[str] | None:
-        """Return the strings that parts list, None where they list none."""
-        try:
-            found = self.compile(parts)
-        except Impossible:
-            return []
-        value = self._definitions.get(found.number) if isinstance(found, Reference) else found
-        for _ in range(8):
-            if not isinstance(value, Reference):
+    def listed(self, value: Value) -> tuple[str, ...] | None:
+        """Return the values, as JSON, of one that is a list of values; None for another one."""
+        found: Value | None = value
+        for _ in range(_MOST_ALIASES):
+            if not isinstance(found, Reference):
                 break
-            value = self._definitions.get(value.number)
-        if not isinstance(value, Literals):
-            return None
-        return [text for text in map(json.loads, value.texts) if isinstance(text, str)]
+            found = self._definitions.get(found.number)
+        return found.texts if isinstance(found, Literals) else None
 
 
 class _Endless(Impossible):

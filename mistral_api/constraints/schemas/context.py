@@ -114,8 +114,8 @@ class Compiler(Protocol):
     def compile(self, parts: Sequence[JsonObject | bool]) -> Value:
         """Return the values that fit all of these parts. Raises Impossible where there are none."""
 
-    def listed_strings(self, parts: list[JsonObject]) -> list[str] | None:
-        """Return the strings that parts list, None where they list none."""
+    def listed(self, value: Value) -> tuple[str, ...] | None:
+        """Return the values, as JSON, of one that is a list of values; None for another one."""
 
     @contextmanager
     def inside(self) -> Iterator[None]:

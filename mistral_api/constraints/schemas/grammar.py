@@ -18,6 +18,7 @@ from mistral_api.constraints.schemas.values import (
     Program,
     Reference,
     Simple,
+    Subset,
     Text,
     Union,
     Value,
@@ -72,6 +73,7 @@ class _Writer:
             Text: self._text,
             Union: self._union,
             Items: self._items,
+            Subset: self._subset,
             Fields: self._fields,
         }
 
@@ -136,6 +138,23 @@ class _Writer:
             tail = " " + _repeated(f'("," space {rest})', max(low, 0), high)
         listed = ' "," space '.join(prefix)
         return f'"[" space {listed}{tail} space "]"'
+
+    def _subset(self, value: Subset) -> str:
+        return f'"[" space {self._chosen(value, 0, 0)} space "]"'
+
+    def _chosen(self, value: Subset, index: int, count: int) -> str:
+        """Return the name of a rule for what follows ``count`` values, of those from an index on."""
+        left = len(value.texts) - index
+        if not left or count == value.high:
+            return '""'
+        comma = '"," space ' if count else ""
+        ways = [f"{comma}{_quoted(value.texts[index])} {self._chosen(value, index + 1, count + 1)}"]
+        if count + left > value.low:  # this one may be left out
+            ways.append(self._chosen(value, index + 1, count))
+        text = " | ".join(ways)
+        if text not in self._known:
+            self._known[text] = self._add(text)
+        return self._known[text]
 
     def _rule_of(self, value: Value) -> str:
         """Return the name of a rule for a value that is written more than once."""

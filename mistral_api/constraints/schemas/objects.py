@@ -6,6 +6,7 @@ others where ``additionalProperties`` is absent or ``true``; to leave them out c
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -162,9 +163,12 @@ def _names(compiler: Compiler, bases: Bases) -> Text | list[str] | None:
 
 
 def _names_of(compiler: Compiler, part: JsonObject, parts: list[JsonObject]) -> Text | list[str] | None:
-    listed = compiler.listed_strings(parts)
+    try:
+        listed = compiler.listed(compiler.compile(parts))
+    except Impossible:
+        return []
     if listed is not None:
-        return listed
+        return [name for name in map(json.loads, listed) if isinstance(name, str)]
     if any(set(each) & {"anyOf", "oneOf", "allOf", "$ref", "not", "if"} for each in parts):
         compiler.context.give_up(part, "propertyNames", _NAMES)
         return None

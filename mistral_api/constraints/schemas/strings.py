@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-
 from mistral_api.constraints.schemas.context import Bases, Context, holder
 from mistral_api.constraints.schemas.errors import Impossible
 from mistral_api.constraints.schemas.formats import FORMAT_PATTERNS
 from mistral_api.constraints.schemas.values import Simple, Text, Value
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.gbnf import MOST_COUNT
-from mistral_api.grammars.patterns import json_string_pattern
+from mistral_api.grammars.patterns import json_string_pattern, json_string_rules
 from mistral_api.payload_types import JsonObject
 
-# What stands beside a pattern that we have translated before, for a tool of our own making. No client can know it.
-TRANSLATED = {"$comment": secrets.token_hex(16)}
 # llama.cpp counts the two escapes of one character beyond the BMP as two, so that only these are exact.
 _EXACT_LEAST = 1
 
@@ -24,10 +20,6 @@ def strings(context: Context, bases: Bases) -> Value:
     low, high = context.counts(bases, "minLength", "maxLength")
     if high is not None and low > high:
         raise Impossible(context.parts.place(holder(bases, "minLength")), "'minLength' is above 'maxLength'")
-    translated = next((base["pattern"] for base in bases if TRANSLATED.items() <= base.items()), None)
-    if translated is not None:
-        context.changed()
-        return Text(written=translated)
     found = _pattern(context, bases)
     if found is not None:
         part, keyword, pattern = found
@@ -37,6 +29,8 @@ def strings(context: Context, bases: Bases) -> Value:
                 context.changed()
             return Text(pattern, low, high, written)
         context.changed()
+        if context.needs_grammar and _is_said_by_grammar(pattern, (low, high)):
+            return Text(pattern, low, high)
     return _of_length(context, bases, low, high)
 
 
@@ -64,8 +58,9 @@ def _pattern(context: Context, bases: Bases) -> tuple[JsonObject, str, str] | No
     lenient, llama.cpp's own patterns of some formats do.
     """
     patterns = [(base, base["pattern"]) for base in bases if _has_pattern(context, base)]
-    if len({pattern for _, pattern in patterns}) > 1:
-        context.give_up(patterns[1][0], "pattern", "two patterns cannot be enforced together")
+    different = list(dict.fromkeys(pattern for _, pattern in patterns))
+    if len(different) > 1:
+        return patterns[1][0], "pattern", "^" + "".join(f"(?=[\\s\\S]*(?:{pattern}))" for pattern in different)
     if patterns:
         return patterns[0][0], "pattern", patterns[0][1]
     if context.rules.lenient:
@@ -87,8 +82,21 @@ def _has_pattern(context: Context, base: JsonObject) -> bool:
 def _translated(
     context: Context, part: JsonObject, keyword: str, pattern: str, lengths: tuple[int, int | None]
 ) -> str | None:
+    """Return a pattern for llama.cpp's converter; None where only a grammar can say it, or it is given up."""
     try:
         return json_string_pattern(pattern, min_length=lengths[0], max_length=lengths[1])
     except Untranslatable as error:
-        context.give_up(part, keyword, error.reason)
+        if _is_said_by_grammar(pattern, lengths):
+            context.may_use_grammar(part, keyword, error.reason)
+        else:
+            context.give_up(part, keyword, error.reason)
         return None
+
+
+def _is_said_by_grammar(pattern: str, lengths: tuple[int, int | None]) -> bool:
+    """Return whether rules say what is too long for a pattern."""
+    try:
+        json_string_rules("text", pattern, min_length=lengths[0], max_length=lengths[1])
+    except Untranslatable:
+        return False
+    return True

@@ -80,6 +80,15 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True)
+class Subset:
+    """Arrays of some of these values, each once, in this order. Only a grammar can say so."""
+
+    texts: tuple[str, ...]
+    low: int = 0
+    high: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Property:
     """A property of an object."""
 
@@ -119,7 +128,7 @@ class Reference:
     number: int
 
 
-Value: TypeAlias = Simple | Literals | IntegerRange | NumberRange | Text | Items | Fields | Union | Reference
+Value: TypeAlias = Simple | Literals | IntegerRange | NumberRange | Text | Items | Subset | Fields | Union | Reference
 
 
 def union_of(choices: list[Value]) -> Value:
