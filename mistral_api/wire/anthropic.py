@@ -167,8 +167,10 @@ def _refuse_continuation(thread: JsonObject) -> None:
         refuse("not_supported", "'{param}' is not supported: send the whole conversation in 'messages'.", ".type")
 
 
-def _refuse_compaction(_config: object) -> NoReturn:
-    refuse("not_supported", "'{param}' is not supported: ask for a summary in a message.")
+def _refuse_summary(compaction: JsonObject) -> None:
+    """Refuse the only type there is: the answer would have to be a block that Anthropic signs."""
+    if compaction.get("type") == "summarize":
+        refuse("not_supported", "'{param}' is not supported: ask for a summary in a message.", ".type")
 
 
 class CountTokensRequest(RequestSchema[PayloadT]):
@@ -197,7 +199,7 @@ class MessagesRequest(CountTokensRequest[PayloadT]):
 
     max_tokens = Field(Integer(1, INT32_MAX), required=True)
     stop_sequences = Field(Array(Text(0, STOP_CHARACTERS), 0, STOPS).converted(without_blank_stops))
-    compaction = Field(Object().refined(_refuse_compaction).with_schema({"not": {}}))
+    compaction = Field(Object(_refuse_summary))
     metadata = Field(Object(nullable(user_id=Text(0, 512))))
     n = Field(Integer(1, 1))
 

@@ -238,7 +238,7 @@ def test_anthropic_fields_are_renamed_or_dropped() -> None:
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "sub"}}, "tool_choice", "invalid_value"),
         ({"mcp_servers": [5]}, "mcp_servers[0]", "invalid_type"),
         ({"thread": {"type": "continue", "previous_message_id": "msg_1"}}, "thread.type", "not_supported"),
-        ({"compaction": {"type": "summarize"}}, "compaction", "not_supported"),
+        ({"compaction": {"type": "summarize"}}, "compaction.type", "not_supported"),
         ({"n": 2}, "n", "integer_above_max_value"),
         ({"temperature": "hot"}, "temperature", "invalid_type"),
         ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens", "missing_required_parameter"),
