@@ -225,7 +225,7 @@ def test_input_token_count_equals_the_usage_of_the_response(client: OpenAI, mode
         ({"input": "x", "model": "gpt-9"}, 404, "model_not_found", "model"),
         ({"input": "x", "previous_response_id": "resp_1"}, 400, "previous_response_not_found", "previous_response_id"),
         ({"input": "x", "conversation": "conv_1"}, 404, "not_found", "conversation"),
-        ({"input": "x", "tools": [{"type": "web_search"}]}, 400, "unsupported_value", "tools[0].type"),
+        ({"input": "x", "tools": [{"type": "mcp"}], "tool_choice": "required"}, 400, "unsupported_value", "tools[0].type"),
         ({"input": [{"type": "item_reference", "id": "msg_" + "0" * 32}]}, 404, "not_found", "input[0].id"),
         ({"input": "word " * 3000}, 400, "context_length_exceeded", "input"),
         ({"input": "x", "background": True, "store": False}, 400, "invalid_value", "background"),
