@@ -325,7 +325,7 @@ class Automaton:
     accepting: frozenset[int]
 
 
-def build_automaton(expression: Expression, most_states: int = MOST_STATES) -> Automaton:
+def build_automaton(expression: Expression) -> Automaton:
     """Return the smallest automaton of an expression for a whole text.
 
     Raises Untranslatable where it is too large, or no text matches.
@@ -343,15 +343,13 @@ def build_automaton(expression: Expression, most_states: int = MOST_STATES) -> A
                     states.append(following)
                 found[letter] = numbers[following]
         moves.append(found)
-        if len(states) > most_states * 4:
+        if len(states) > MOST_STATES * 4:
             raise Untranslatable(_TOO_MUCH)
     accepting = frozenset(number for state, number in numbers.items() if reader.accepts(state.threads))
-    return _smallest(moves, accepting, reader.alphabet, most_states)
+    return _smallest(moves, accepting, reader.alphabet)
 
 
-def _smallest(
-    moves: list[dict[int, int]], accepting: frozenset[int], alphabet: list[CharacterSet], most_states: int
-) -> Automaton:
+def _smallest(moves: list[dict[int, int]], accepting: frozenset[int], alphabet: list[CharacterSet]) -> Automaton:
     useful = _leading_to(moves, accepting)
     if 0 not in useful:
         raise Untranslatable("no text matches it")
@@ -364,7 +362,7 @@ def _smallest(
         found = merged[order[groups[state]]]
         if not found:
             found |= _by_target({letter: order[groups[to]] for letter, to in moves[state].items()}, alphabet)
-    if len(merged) > most_states:
+    if len(merged) > MOST_STATES:
         raise Untranslatable(_TOO_MUCH)
     return Automaton(merged, frozenset(order[groups[state]] for state in accepting if state in useful))
 

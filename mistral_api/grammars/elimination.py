@@ -21,6 +21,8 @@ from mistral_api.grammars.expression import (
 MOST_PARTS = 6_000
 # Expressions are looked through by functions that call themselves.
 MOST_DEPTH = 80
+MOST_STATES_OF_EXPRESSION = 400
+_TOO_LONG = "what it demands of a text becomes too long an expression"
 _FIRST, _LAST = -1, -2
 
 
@@ -56,7 +58,7 @@ class _Graph:
         if edge.size > MOST_PARTS or edge.depth > MOST_DEPTH:
             edge = _measured(edge.expression)
         if edge.size > MOST_PARTS or edge.depth > MOST_DEPTH:
-            raise Untranslatable("what it demands of a text becomes too long an expression")
+            raise Untranslatable(_TOO_LONG)
         self._edges[source][target] = edge
         self._sources.setdefault(target, set()).add(source)
 
@@ -105,6 +107,8 @@ def _measured(expression: Expression) -> _Edge:
 
 def as_expression(automaton: Automaton) -> Expression:
     """Return the expression of an automaton. Raises Untranslatable where that becomes too long."""
+    if len(automaton.moves) > MOST_STATES_OF_EXPRESSION:
+        raise Untranslatable(_TOO_LONG)
     return _Graph(automaton).reduce()
 
 

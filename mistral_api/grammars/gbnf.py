@@ -33,6 +33,7 @@ from mistral_api.grammars.expression import (
 )
 
 MOST_COUNT = 1_999
+EMPTY_TEXT = '""'
 _BLOCK = 1_000
 MOST_BLOCKS = 100
 MOST_CHARACTERS = 65_536
@@ -204,7 +205,8 @@ def write_grammar(rules: dict[str, Expression]) -> str:
         counted: dict[Expression, str] = {}
         body = _with_counted_rules(body, name, counted, names)
         todo += [(rule, part) for part, rule in counted.items()]
-        written.append(f"{name} ::= {writer.write(body)}\n")
+        # Behind an empty rule llama.cpp would read on in the next line.
+        written.append(f"{name} ::= {writer.write(body) or EMPTY_TEXT}\n")
     return _bounded("".join(written))
 
 

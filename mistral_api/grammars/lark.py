@@ -30,8 +30,8 @@ def lark_pattern(grammar: str) -> str:
     """Return the ``pattern`` that a client's JSON schema would have for strings that fit a grammar in lark.
 
     It is for a custom tool whose text is a string of a function's arguments, and still to be given to
-    ``json_string_pattern``. Raises Untranslatable, also for a grammar whose rules call themselves, but for simple lists:
-    no regular expression says that. Codex's grammars can be said.
+    ``json_string_pattern``. Raises Untranslatable, also for a grammar whose rules call themselves, but for simple
+    lists: no regular expression says that. Codex's grammars can be said.
     """
     return write_pattern(inlined(_rules(grammar)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from mistral_api.grammars.automaton import build_automaton
+from mistral_api.grammars.automaton import Automaton, build_automaton
 from mistral_api.grammars.characters import ALL
 from mistral_api.grammars.elimination import as_expression, as_rules
 from mistral_api.grammars.errors import Untranslatable
@@ -15,10 +15,14 @@ from mistral_api.grammars.expression import (
     End,
     Expression,
     Look,
+    Reference,
+    children,
     has_assertions,
     is_nullable,
+    rebuilt,
     repeat,
     sequence,
+    walk,
 )
 from mistral_api.grammars.gbnf import without_nul, write_grammar, write_pattern
 from mistral_api.grammars.json_text import as_json_text
@@ -26,8 +30,6 @@ from mistral_api.grammars.lengths import fit_length
 from mistral_api.grammars.neighbours import resolve_conditions
 from mistral_api.grammars.pattern_parser import Dialect, parse_pattern
 
-# An expression that is made of more states than these is too long for a pattern.
-_MOST_PATTERN_STATES = 400
 _REMEMBERED = 256
 
 
@@ -41,15 +43,39 @@ def json_string_pattern(pattern: str, *, min_length: int = 0, max_length: int | 
 
     Raises Untranslatable.
     """
-    return write_pattern(as_json_text(_string_expression(pattern, min_length, max_length)))
+    found = _demanded(pattern, min_length, max_length)
+    return write_pattern(as_json_text(as_expression(found) if isinstance(found, Automaton) else found))
 
 
 def json_string_rules(name: str, pattern: str, *, min_length: int = 0, max_length: int | None = None) -> str:
     """Return what :func:`json_string_pattern` says as rules in GBNF, without the quotes of the string.
 
-    The first rule has this name, and the names of the others begin with it. Raises Untranslatable.
+    They can say more, since a rule stands once and may lead to itself. The first rule has this name, and the names of
+    the others begin with it. Raises Untranslatable.
     """
-    return write_grammar({name: as_json_text(_string_expression(pattern, min_length, max_length))})
+    found = _demanded(pattern, min_length, max_length)
+    if isinstance(found, Automaton):
+        return write_grammar(_json_rules(as_rules(found, name), name))
+    return write_grammar({name: as_json_text(found)})
+
+
+def _json_rules(rules: dict[str, Expression], name: str) -> dict[str, Expression]:
+    """Return the rules of an automaton for JSON texts. A set of characters with escapes is a rule of its own."""
+    classes: dict[Expression, str] = {}
+    found: dict[str, Expression] = {}
+    for rule, body in rules.items():
+        for each in walk(body):
+            if isinstance(each, Characters) and not isinstance(as_json_text(each), Characters):
+                classes.setdefault(each, f"{name}-c{len(classes)}")
+        found[rule] = as_json_text(_with_references(body, classes))
+    return found | {rule: as_json_text(each) for each, rule in classes.items()}
+
+
+def _with_references(expression: Expression, classes: dict[Expression, str]) -> Expression:
+    if expression in classes:
+        return Reference(classes[expression])
+    parts = children(expression)
+    return rebuilt(expression, [_with_references(each, classes) for each in parts]) if parts else expression
 
 
 def whole_string_pattern(pattern: str) -> str:
@@ -70,37 +96,40 @@ def text_grammar(pattern: str) -> str:
     return write_grammar({"root": _possible(resolved)})
 
 
-def _string_expression(pattern: str, min_length: int, max_length: int | None) -> Expression:
-    found = _known_expression(pattern, min_length, max_length)
+def _demanded(pattern: str, min_length: int, max_length: int | None) -> Expression | Automaton:
+    """Return what the strings are that a pattern matches anywhere, and that are as long.
+
+    It is an automaton where the conditions on places cannot be said in an expression. Raises Untranslatable.
+    """
+    found = _known_demand(pattern, min_length, max_length)
     if isinstance(found, Untranslatable):
         raise Untranslatable(found.reason) from found
     return found
 
 
 @lru_cache(_REMEMBERED)
-def _known_expression(pattern: str, min_length: int, max_length: int | None) -> Expression | Untranslatable:
-    """Return an expression, or why there is none, which may take as long to find out."""
+def _known_demand(pattern: str, min_length: int, max_length: int | None) -> Expression | Automaton | Untranslatable:
+    """Return what is demanded, or why it cannot be said: that may take as long to find out."""
     try:
-        return _make_expression(pattern, min_length, max_length)
+        found = _searched(pattern, min_length, max_length)
+        return build_automaton(found) if has_assertions(found) else _possible(found)
     except Untranslatable as error:
         return error
 
 
-def _make_expression(pattern: str, min_length: int, max_length: int | None) -> Expression:
-    """Return what the strings are that a pattern matches anywhere, and that are as long."""
+def _searched(pattern: str, min_length: int, max_length: int | None) -> Expression:
+    """Return an expression of a whole string, which has conditions on places where only an automaton can tell."""
     found = parse_pattern(pattern, Dialect.JSON_SCHEMA)
-    if not has_assertions(found):
-        found = ANY_TEXT if is_nullable(found) else sequence([ANY_TEXT, found, ANY_TEXT])
-    else:
-        found = sequence([ANY_TEXT, found, ANY_TEXT])
-    if min_length <= 0 and max_length is None:
-        return plain_expression(found)
+    has_conditions = has_assertions(found)
+    found = ANY_TEXT if not has_conditions and is_nullable(found) else sequence([ANY_TEXT, found, ANY_TEXT])
     resolved = resolve_conditions(found)
+    if min_length <= 0 and max_length is None:
+        return found if resolved is None else resolved
     fitting = None if resolved is None else fit_length(resolved, min_length, max_length)
     if fitting is not None:
-        return _possible(fitting)
+        return fitting
     length = sequence([repeat(Characters(ALL), min_length, max_length), End()])
-    return plain_expression(sequence([Look(length, ahead=True, negative=False), found]))
+    return sequence([Look(length, ahead=True, negative=False), found])
 
 
 def plain_expression(expression: Expression) -> Expression:
@@ -111,7 +140,7 @@ def plain_expression(expression: Expression) -> Expression:
     resolved = resolve_conditions(expression)
     if resolved is not None:
         return _possible(resolved)
-    return as_expression(build_automaton(expression, _MOST_PATTERN_STATES))
+    return as_expression(build_automaton(expression))
 
 
 def _possible(expression: Expression) -> Expression:

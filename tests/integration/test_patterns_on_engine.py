@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
-from mistral_api.grammars.patterns import json_string_pattern, text_grammar
+from mistral_api.grammars.patterns import json_string_pattern, json_string_rules, text_grammar
 from tests.support.gbnf_acceptor import GbnfGrammar
 from tests.support.sampling import Sampler, running_sampler
 from tests.unit.test_lark import CALCULATION, PATCH
@@ -71,7 +71,7 @@ def test_pattern_holds_for_a_property_and_the_elements_of_an_array(sampler: Samp
     quoted = {"type": "string", "pattern": json_string_pattern(r'^"\n\d$')}
     items = {"type": "array", "items": quoted, "minItems": 2, "maxItems": 2}
     schema = {"type": "object", "properties": {"one": quoted, "two": items}, "required": ["one", "two"]}
-    text = sampler.json_text(schema, seed=1)
+    text = sampler.json_text(schema, seed=1, tokens=400)
     assert text is not None
     found = json.loads(text)
     assert all(re.fullmatch(r'"\n\d', value) for value in (found["one"], *found["two"])), found
@@ -89,10 +89,11 @@ def test_converter_reads_a_patch_as_its_grammar_in_lark_does(sampler: Sampler) -
     [
         text_grammar(r"\bfo+\b|(?:(?!a)[ab1]){2,5}"),
         text_grammar(r"(?:ab[0-9]{1,3}){2,500}|(?:x{1000}y){0,3}\.|\"\\"),
+        'root ::= "\\"" text "\\""\n' + json_string_rules("text", "^(?=.*[A-Z])(?=.*[0-9]).{3,9}$"),
         lark_text_grammar(CALCULATION),
         lark_text_grammar(PATCH),
     ],
-    ids=["conditions", "counts", "calculation", "patch"],
+    ids=["conditions", "counts", "string", "calculation", "patch"],
 )
 def test_llama_cpp_takes_our_grammars(sampler: Sampler, grammar: str) -> None:
     known = GbnfGrammar(grammar)

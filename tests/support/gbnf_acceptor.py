@@ -46,7 +46,7 @@ class GbnfGrammar:
         self._skip()
         assert self._text.startswith("::=", self._position), self._text[self._position : self._position + 40]
         self._position += 3
-        self._skip()
+        self._skip(_BLANKS)
         self._rules[name] = self._alternatives(_BLANK)
         assert self._peek() in ("", "\n"), self._text[self._position : self._position + 40]
         self._skip(_BLANKS)

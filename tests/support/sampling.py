@@ -18,7 +18,7 @@ from mistral_api.constraints.trial_model import write_trial_model
 _FIRST_BYTE, _FIRST_LETTER = 3, 3 + 256
 _LETTERS = [[_FIRST_LETTER + string.printable.index(letter), 8.0] for letter in '"abfoxA1- .\\@']
 _BYTES = [[_FIRST_BYTE + byte, -15.0] for byte in range(0x80, 0x100)]
-_SAMPLING = {"samplers": ["temperature"], "temperature": 1.0, "max_tokens": 60, "logit_bias": _LETTERS + _BYTES}
+_SAMPLING = {"samplers": ["temperature"], "temperature": 1.0, "logit_bias": _LETTERS + _BYTES}
 
 
 class Sampler:
@@ -35,11 +35,13 @@ class Sampler:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def json_text(self, schema: dict[str, Any], seed: int) -> str | None:
-        """Return a JSON text within a schema, as it was generated; None where it had no end."""
+    def json_text(self, schema: dict[str, Any], seed: int, tokens: int = 60) -> str | None:
+        """Return a JSON text within a schema, as it was generated; None where it has no end after so many tokens."""
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
         messages = [{"role": "user", "content": "x"}]
-        answer = self.ask("chat_completions", {"messages": messages, "response_format": form, "seed": seed})
+        answer = self.ask(
+            "chat_completions", {"messages": messages, "response_format": form, "seed": seed, "max_tokens": tokens}
+        )
         assert "choices" in answer, answer
         choice = answer["choices"][0]
         return choice["message"]["content"] if choice["finish_reason"] == "stop" else None
@@ -53,8 +55,8 @@ class Sampler:
         return str(answer["__verbose"]["generation_settings"]["grammar"]) + "schema ::= response-format-schema\n"
 
     def text(self, grammar: str, seed: int) -> str | None:
-        """Return a text within a grammar; None where it had no end."""
-        answer = self.ask("completions", {"prompt": "x", "grammar": grammar, "seed": seed})
+        """Return a text within a grammar; None where it has no end after 60 tokens."""
+        answer = self.ask("completions", {"prompt": "x", "grammar": grammar, "seed": seed, "max_tokens": 60})
         assert "choices" in answer, answer
         choice = answer["choices"][0]
         return choice["text"] if choice["finish_reason"] == "stop" else None

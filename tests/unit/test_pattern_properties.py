@@ -37,7 +37,7 @@ def _expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 _PATTERNS = _expressions(_expressions(_LETTERS))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(_PATTERNS, _TEXTS)
 def test_translation_lets_pass_what_python_finds(pattern: str, texts: list[str]) -> None:
     try:
@@ -59,7 +59,7 @@ def _is_undisputed(text: str) -> bool:
     return text.isascii() and not text.endswith("\n")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(_PATTERNS, _TEXTS)
 def test_grammar_of_a_text_takes_what_python_matches_as_a_whole(pattern: str, texts: list[str]) -> None:
     try:

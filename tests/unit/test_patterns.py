@@ -155,6 +155,13 @@ def test_lengths_are_counted_in_characters_of_the_value(
     assert [value for value in others if allowed(translated, value)] == []
 
 
+def test_rules_say_what_is_too_long_for_a_pattern() -> None:
+    pattern = r"^(?=.*[a-z])(?=.*[A-Z])(?=.*\d).{8,64}$"
+    rules = GbnfGrammar(json_string_rules("text", pattern))
+    assert all(rules.accepts(as_json(value), "text") for value in ("aB3" + "." * 5, '"' * 61 + "aB3"))
+    assert not any(rules.accepts(as_json(value), "text") for value in ("aB3....", "ab3.....", '"' * 62 + "aB3"))
+
+
 def test_length_that_no_match_has_is_refused() -> None:
     with pytest.raises(Untranslatable, match="no text matches"):
         json_string_pattern("^abc$", min_length=4)
@@ -175,6 +182,8 @@ def test_length_that_no_match_has_is_refused() -> None:
         (r"\bfoo\b", ["foo"], ["food"]),
         (r"(?:(?!\*/).)*\*/", ["a*/", "*/"], ["*/*/"]),
         ("(?:ab[0-9]{1,3}){2,500}", ["ab1ab22"], ["ab1", "ab1ab4444"]),
+        ("", [""], ["a"]),
+        ("(?=.*a)(?:[ab]{2})?(?<=b)", ["ab"], ["", "aa", "bb"]),
         ("(a{1000}b){3}", ["".join(["a" * 1000 + "b"] * 3)], ["ab"]),
     ],
 )

@@ -43,7 +43,7 @@ def _closed(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]
     ],
 )
 def test_schema_that_llama_cpp_enforces_is_sent_as_it_stands(schema: dict[str, Any]) -> None:
-    assert enforce_schema(schema, Form.ANSWER).schema is schema
+    assert enforce_schema(schema, Form.ANSWER).schema == schema
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_schema_is_refused_by_its_part(schema: dict[str, Any], path: str) -> Non
 )
 def test_tool_keeps_what_llama_cpp_ignores_for_the_model_to_read(part: dict[str, Any]) -> None:
     schema = _closed(("a",), a=part)
-    assert enforce_schema(schema, Form.TOOL).schema is schema
+    assert enforce_schema(schema, Form.TOOL).schema == schema
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from mistral_api.constraints.schemas.formats import FORMAT_PATTERNS
 from mistral_api.constraints.schemas.values import Simple, Text, Value
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.gbnf import MOST_COUNT
-from mistral_api.grammars.patterns import json_string_pattern
+from mistral_api.grammars.patterns import json_string_pattern, json_string_rules
 from mistral_api.payload_types import JsonObject
 
 # llama.cpp counts the two escapes of one character beyond the BMP as two, so that only these are exact.
@@ -29,6 +29,8 @@ def strings(context: Context, bases: Bases) -> Value:
                 context.changed()
             return Text(pattern, low, high, written)
         context.changed()
+        if context.needs_grammar and _is_said_by_grammar(pattern, (low, high)):
+            return Text(pattern, low, high)
     return _of_length(context, bases, low, high)
 
 
@@ -79,8 +81,21 @@ def _has_pattern(context: Context, base: JsonObject) -> bool:
 def _translated(
     context: Context, part: JsonObject, keyword: str, pattern: str, lengths: tuple[int, int | None]
 ) -> str | None:
+    """Return a pattern for llama.cpp's converter; None where only a grammar can say it, or it is given up."""
     try:
         return json_string_pattern(pattern, min_length=lengths[0], max_length=lengths[1])
     except Untranslatable as error:
-        context.give_up(part, keyword, error.reason)
+        if _is_said_by_grammar(pattern, lengths):
+            context.may_use_grammar(part, keyword, error.reason)
+        else:
+            context.give_up(part, keyword, error.reason)
         return None
+
+
+def _is_said_by_grammar(pattern: str, lengths: tuple[int, int | None]) -> bool:
+    """Return whether rules say what is too long for a pattern."""
+    try:
+        json_string_rules("text", pattern, min_length=lengths[0], max_length=lengths[1])
+    except Untranslatable:
+        return False
+    return True
