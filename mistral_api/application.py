@@ -29,6 +29,7 @@ from mistral_api.web.database_session import db, migrate
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.finished_request import observe_requests
 from mistral_api.web.guard import guard_requests
+from mistral_api.web.paths import answer_spellings
 from mistral_api.web.rate_limits import register_rate_limits
 from mistral_api.web.request import OrjsonProvider, register_request_ids
 from mistral_api.web.request_arrival import measure_arrivals
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None, *, create: bool = True) -> Flas
     allow_origins(app, settings)
     register_blueprints(app)
     guard_requests(app)
+    answer_spellings(app)
     observe_requests(app, services_of(app.extensions).finished_requests)
     return app
 

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Engine
@@ -66,6 +67,7 @@ from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
+from mistral_api.upstream.ollama_models import OllamaModels
 from mistral_api.upstream.slot_owners import Sharing
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
@@ -99,7 +101,7 @@ class Services:
         self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))
         self.delivery_counts = DeliveryCounts()
         self.recorder = _recorder(settings, writer_starter(self.writer_engine, self.delivery_counts))
-        self.model_servers = ModelServers(settings, self._sharing())
+        self.model_servers = self._open_model_servers()
         main = self.model_servers.main
         self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
@@ -148,10 +150,20 @@ class Services:
         self._lock = threading.Lock()
         self._state = "made"
 
+    @cached_property
+    def ollama_models(self) -> OllamaModels:
+        """The models served as clients of Ollama's API see them."""
+        return OllamaModels(self.model_servers)
+
     def _open_tracer(self) -> Tracer:
         settings = self.settings
         provider = "llama.cpp" if settings.supervised else "external"
         return open_tracer(os.environ, provider, settings.model_server_socket or settings.model_server_base_url)
+
+    def _open_model_servers(self) -> ModelServers:
+        servers = ModelServers(self.settings, self._sharing())
+        self.recorder.asked_models.known = servers.known_models
+        return servers
 
     def _sharing(self) -> Sharing:
         """Return what says whether the slots are shared."""

@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import click
 
-from mistral_api.cli.audit import audit
-from mistral_api.cli.constraints import constraints
-from mistral_api.cli.database import export, prune
-from mistral_api.cli.doctor import doctor
 from mistral_api.cli.errors import CannotGoOn
-from mistral_api.cli.import_command import import_conversations
-from mistral_api.cli.keys import keys
-from mistral_api.cli.pull import pull
-from mistral_api.cli.service import service
-from mistral_api.cli.settings import settings
-from mistral_api.cli.stats import stats
-from mistral_api.cli.transfer import backup, database, restore
 from mistral_api.settings import SettingError
 from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.logs import configure_command_log
 from mistral_api.version import VERSION
 
+# The module of this package that has each command, and its name there. One is loaded when it is called: all of them
+# together, with what they import, take a second.
+_COMMANDS = {
+    "audit": ("audit", "audit"),
+    "backup": ("transfer", "backup"),
+    "chat": ("chat", "chat"),
+    "constraints": ("constraints", "constraints"),
+    "database": ("transfer", "database"),
+    "doctor": ("doctor", "doctor"),
+    "export": ("database", "export"),
+    "import": ("import_command", "import_conversations"),
+    "keys": ("keys", "keys"),
+    "prune": ("database", "prune"),
+    "pull": ("pull", "pull"),
+    "restore": ("transfer", "restore"),
+    "service": ("service", "service"),
+    "settings": ("settings", "settings"),
+    "stats": ("stats", "stats"),
+}
+
 
 class _Commands(click.Group):
     """The commands: output never fails at a character, and settings that are not allowed end each with exit code 2."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*_COMMANDS, *super().list_commands(context)})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return a command, loaded now, or None."""
+        if name not in _COMMANDS:
+            return super().get_command(context, name)
+        module, attribute = _COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(f"mistral_api.cli.{module}"), attribute)
+        return command
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run what the command line says."""
@@ -43,27 +65,9 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="mistral-api")
 def main() -> None:
-    """Look into, export, import, carry and tidy up what Mistral Local API has recorded, make API keys, fetch models.
+    """Chat with the model, look into, export, import, carry and tidy up what Mistral Local API has recorded, make API
+    keys, fetch models.
 
     Settings come from the environment and from .env in the project's folder, as for the server.
     """
     configure_command_log()
-
-
-for _command in (
-    audit,
-    backup,
-    constraints,
-    database,
-    doctor,
-    export,
-    import_conversations,
-    keys,
-    prune,
-    pull,
-    restore,
-    service,
-    settings,
-    stats,
-):
-    main.add_command(_command)

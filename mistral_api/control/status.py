@@ -17,6 +17,9 @@ from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.system.files import ReplacedFile, replace_file
 from mistral_api.system.processes import ProcessIdentity, is_alive
 
+# The engine that is installed with this project; it does not know its version.
+BUNDLED = "bundled"
+
 
 class State(StrEnum):
     """The state of a model server, as its supervisor sees it."""
@@ -80,6 +83,7 @@ class ModelServerStatus:
     """A model server at one moment. The field names are the keys of the status file.
 
     ``since`` is in Unix seconds. ``supervisor_started`` and ``pid_started`` are on the clock of ``ProcessIdentity``.
+    ``system_fingerprint`` is what responses say of the engine, the model and their settings (OpenAI's field).
     ``gpu_layers``, ``context_size`` and ``cache_type`` are in effect now. ``memory_step`` describes them in words
     where they differ from the settings, and is None where they do not.
     ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them.
@@ -96,6 +100,7 @@ class ModelServerStatus:
     pid_started: float | None = None
     engine: str
     engine_version: str | None = None
+    system_fingerprint: str | None = None
     model: str
     model_path: str
     architecture: str | None = None
@@ -208,6 +213,16 @@ class StatusReader:
         """Return the tokens of the model server's whole context, which its slots share; None where nobody knows."""
         status = self._file.current()
         return None if status is None else status.context_size or status.model_context
+
+    def system_fingerprint(self) -> str | None:
+        """Return what tells this engine, model and settings from others; None where nobody knows."""
+        status = self._file.current()
+        return None if status is None else status.system_fingerprint
+
+    def build_info(self) -> str | None:
+        """Return the version of an engine that does not know its own; None for all others."""
+        status = self._file.current()
+        return status.engine_version if status is not None and status.engine == BUNDLED else None
 
     def has_prompt_cache(self) -> bool:
         """Return whether the model server caches prompts in main memory, or nobody knows."""

@@ -11,7 +11,7 @@ import psutil
 
 from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import ServerSpec, server_specs
-from mistral_api.control.status import State, read_status
+from mistral_api.control.status import BUNDLED, State, read_status
 from mistral_api.doctor.finding import Finding, failure, ok, warning
 from mistral_api.embedded.engine.openmp import with_openmp
 from mistral_api.errors import StartError
@@ -20,7 +20,7 @@ from mistral_api.hardware.nvml import Card
 from mistral_api.model_files.memory_estimate import format_size
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
-from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
+from mistral_api.supervisor.engine import Engine, choose_engine
 from mistral_api.supervisor.preflight import require_memory
 from mistral_api.system.addresses import without_credentials
 from mistral_api.system.command_names import installed_command, project_command

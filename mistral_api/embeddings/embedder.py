@@ -8,22 +8,24 @@ from typing import Generic
 
 import orjson
 
+from mistral_api.embeddings.shortening import shorten_inputs
 from mistral_api.embeddings.tasks import Batches, EmbeddingTask, ResultT, text_size
 from mistral_api.errors import ApiError, InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
+from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.payload_types import PayloadT, only
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.errors import ContextExceeded, context_exceeded
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers
 from mistral_api.upstream.text_limit import TextLimit, TextSize
 from mistral_api.wire import load
 from mistral_api.wire.embeddings import EmbeddingInput
-from mistral_api.wire.engine_fields import EMBEDDING_FIELDS
 
 # How engines refuse an endpoint that they do not offer: OpenAI-compatible ones have no such URL.
 _NO_SUCH_URL = (404, 405)
@@ -55,12 +57,16 @@ class Embedder:
     ) -> Mapping[str, object]:
         payload = load(task.schema, request.body)
         if not self._servers.main.limits.pass_unknown:
-            payload = only(payload, EMBEDDING_FIELDS | frozenset(task.schema.fields))
+            payload = only(payload, task.known_fields())
         server = self._choose(task, payload.get("model"))
-        self._require_fit(task, payload, server, request.call)
+        if task.truncates(payload):
+            payload = task.clipped(payload, self._limit(server).most_bytes(request.call))
+        else:
+            self._require_fit(task, payload, server, request.call)
         if server.feedback is not None:
             exchange.feedback = SupervisorFeedback(server.feedback)
-        model = payload.get("model") or server.catalogue.default()
+        model = server.catalogue.resolve(payload.get("model"))
+        payload = with_model(payload, model)
         exchange.begin(ExchangeOpening(messages=[], session_id=None, model=model))
         return _EmbeddingRun(task, payload, server, request.call, exchange).body(model)
 
@@ -144,13 +150,17 @@ class _EmbeddingRun(Generic[PayloadT, ResultT]):
         except ModelServerRefused as error:
             if error.code != "context_length_exceeded":
                 raise self._refusal(error) from error
+            most = error.limit if isinstance(error, ContextExceeded) else None
+            if isinstance(most, int) and self._task.truncates(self._payload):
+                return self._send(shorten_inputs(items, most, self._server.client, self._call))
             raise self._too_long(first, items, error) from error
 
     def _send(self, items: list[EmbeddingInput]) -> list[ResultT]:
         payload = self._task.upstream_payload(self._payload, items)
+        path = self._task.upstream_path or self._task.path
         self._call.trace.begin_upstream()
         with self._server.slot_owners.unplaced():
-            content = self._server.client.request(self._task.path, payload, self._call).content()
+            content = self._server.client.request(path, payload, self._call).content()
         try:
             body = orjson.loads(content)
             results = self._task.read(self._payload, body)
@@ -164,6 +174,7 @@ class _EmbeddingRun(Generic[PayloadT, ResultT]):
         unknown = error.status in _NO_SUCH_URL and error.code != "model_not_found"
         if unknown or error.code == "not_supported" or error.message.startswith(_NO_POOLING):
             return not_supported(self._task, self._exchange.record.exchange.model)
+        name_refused_field(error, self._payload)
         error.param = error.param or self._task.field
         return error
 

@@ -25,6 +25,7 @@ from mistral_api.payload_types import JsonObject, PayloadT, omit
 from mistral_api.upstream.text_limit import text_bytes
 from mistral_api.wire import EmbeddingsRequest, RerankRequest
 from mistral_api.wire.embeddings import Document, EmbeddingInput, EmbeddingsPayload, RerankPayload
+from mistral_api.wire.engine_fields import EMBEDDING_FIELDS
 from mistral_api.wire.request_schema import RequestSchema
 
 ResultT = TypeVar("ResultT")
@@ -153,11 +154,13 @@ class RankingData(TypedDict):
 class EmbeddingTask(ABC, Generic[PayloadT, ResultT]):
     """One kind of embedding request, with the type of its payload, and that of the result for one input.
 
+    ``path`` is how it is recorded, ``upstream_path`` the model server's, where it differs.
     ``ranks``: it needs a reranker. ``field``: the field of the inputs. ``refusal`` and ``model``: what a model that
     cannot do it lacks, and which model can, as parts of a sentence.
     """
 
     path: str
+    upstream_path: str = ""
     schema: RequestSchema[PayloadT]
     ranks: bool
     refusal: str
@@ -171,6 +174,18 @@ class EmbeddingTask(ABC, Generic[PayloadT, ResultT]):
     def place(self, payload: PayloadT, index: int) -> str:
         """Return the path of an input: the field itself where that is a text."""
         return self.field if isinstance(payload[self.field], str) else f"{self.field}[{index}]"
+
+    def known_fields(self) -> frozenset[str]:
+        """Return the fields of a payload that go to the model server, of all that a client may have sent."""
+        return EMBEDDING_FIELDS | frozenset(self.schema.fields)
+
+    def truncates(self, payload: PayloadT) -> bool:
+        """Return whether inputs that are too long are cut off; OpenAI's and Jina's are refused."""
+        return False
+
+    def clipped(self, payload: PayloadT, most: int | None) -> PayloadT:
+        """Return a payload whose inputs are cut off, without what could never fit: ``most`` bytes could, if known."""
+        return payload
 
     @abstractmethod
     def extra_bytes(self, payload: PayloadT) -> int:
@@ -195,7 +210,8 @@ class EmbeddingTask(ABC, Generic[PayloadT, ResultT]):
 class Embeddings(EmbeddingTask[EmbeddingsPayload, bytes]):
     """A vector for each input."""
 
-    path, schema = "/v1/embeddings", EmbeddingsRequest()
+    path = "/v1/embeddings"
+    schema: RequestSchema[EmbeddingsPayload] = EmbeddingsRequest()
     ranks = False
     refusal, model, field = "makes no embeddings", "an embedding model", "input"
     _OWN_FIELDS = ("input", "encoding_format", "dimensions", "user")

@@ -10,6 +10,7 @@ Anthropic's word as the ``type``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal, NotRequired, TypedDict
@@ -261,4 +262,16 @@ def anthropic_error(error: ApiError, status: int | None = None) -> AnthropicErro
     kind = _BY_STATUS.get(status or 0) or _BY_CODE.get(error.code or "")
     if kind is None:
         kind = "api_error" if error.type == "server_error" else "invalid_request_error"
-    return {"type": "error", "error": error.body()["error"] | {"type": kind}}
+    return {"type": "error", "error": error.body()["error"] | {"type": kind, "message": _located_message(error, kind)}}
+
+
+def _located_message(error: ApiError, kind: str) -> str:
+    """Return the message of an error: where a part of the request is at fault, Anthropic begins it with the path.
+
+    It writes ``messages.48.content.1: unexpected …`` (seen in anthropics/claude-code, issue 13460). It has
+    no field for the path.
+    """
+    if not error.param or kind != "invalid_request_error":
+        return error.message
+    path = re.sub(r"\[(\d+)\]", r".\1", error.param)
+    return f"{path}: {error.message.replace(error.param, path)}"

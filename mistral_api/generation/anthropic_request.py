@@ -72,6 +72,8 @@ def chat_messages(message: RequestMessage) -> list[ChatMessage]:
     """Return one message in OpenAI's form. The results of tools become messages of their own, before the rest."""
     if message["role"] == "system":
         return [{"role": "system", "content": system_text(message["content"])}] if message["content"] else []
+    if not message.get("content"):  # the client kept an answer that was cut off before it said anything
+        return [{"role": message["role"], "content": ""}]
     if isinstance(message["content"], str):
         return [{"role": message["role"], "content": message["content"]}]
     return [_assistant(message["content"])] if message["role"] == "assistant" else _user(message["content"])

@@ -22,7 +22,8 @@ from mistral_api.wire import ChatCompletionRequest, CompletionRequest
 from mistral_api.wire.request_schema import RequestSchema
 
 # Fields of ours, which the model server never gets. ``response_fields`` is llama.cpp's: its renderer does the work.
-OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "response_fields")
+# ``shown_model`` is the name that a client of Ollama's API has for the model.
+OWN_FIELDS = ("session_id", "use_history", "truncation", "store", "metadata", "response_fields", "shown_model")
 
 
 @dataclass(frozen=True, slots=True)

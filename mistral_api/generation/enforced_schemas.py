@@ -14,7 +14,7 @@ from typing import cast
 
 from mistral_api.constraints.schemas.enforced import Enforced, Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
-from mistral_api.errors import ModelServerFailed, ModelServerRefused
+from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
 from mistral_api.generation.forced_tool_calls import ForcedToolChoice
 from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatPayload, Tool
@@ -122,6 +122,9 @@ def _replaced(value: JsonObject, path: tuple[str, ...], new: object) -> JsonObje
 
 def _with_grammar(request: ChatPayload, grammar: str, query: Query) -> ChatPayload:
     """Return a chat request with a grammar in the place of its schema; llama.cpp takes no grammar beside tools."""
+    if request.get("grammar"):  # of the client, which llama.cpp would refuse beside a schema
+        text = "'grammar' and a JSON schema cannot both be given."
+        raise InvalidRequest(text, code="mutually_exclusive_parameters", param="grammar")
     kwargs = {"enable_thinking": False} | (request.get("chat_template_kwargs") or {})
     changed: ChatPayload = omit(request, _SCHEMAS_OF_ANSWERS)
     changed["chat_template_kwargs"] = kwargs

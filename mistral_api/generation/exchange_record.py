@@ -11,6 +11,7 @@ from mistral_api.errors import ApiError, Unavailable
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.usage_meter import UsageFigures
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.recording.asked_models import asked_model
 from mistral_api.recording.checkpoints import Progress
 from mistral_api.recording.exchange import Exchange, StorageRequest, StoredObject
 from mistral_api.recording.recorder import Recorder, RecordingFailed
@@ -66,6 +67,8 @@ class ExchangeRecord:
         self._recorder = recorder
         self._position: int | None = None
         self._make_stored_object: MakeStoredObject | None = None
+        # Counts only where the request is refused before its model is known to be served.
+        self._asked_model = asked_model(request.body)
         self.exchange = Exchange(
             id=request.request_id,
             created_at=datetime.now(UTC),
@@ -124,6 +127,8 @@ class ExchangeRecord:
         exchange, error = self.exchange, outcome.error
         if error is not None:
             exchange.status, exchange.error_code = error.status, error.code or error.type
+            if exchange.model is None and self._asked_model is not None:
+                exchange.model = self._recorder.asked_models.recorded_name(exchange.owner, self._asked_model)
         self._update(outcome.status, outcome.transcript, figures)
         if self._make_stored_object is not None and exchange.storing is not None:
             exchange.stored = self._make_stored_object(outcome)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
 
 from mistral_api.constraints.gate import AdmittedConstraints
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
@@ -29,6 +28,7 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
 from mistral_api.upstream.slot_owners import PlacedRequest, PromptSource
@@ -88,6 +88,7 @@ class Generator:
         self._gate = server.slot_gate
         self._slot_owners = server.slot_owners
         self._cache_salts = server.cache_salts
+        self._system_fingerprint = server.system_fingerprint
         supervised, catalogue = self._client.supervised, self._catalogue
         self._traits = UpstreamTraits(
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
@@ -142,9 +143,11 @@ class Generator:
         return self._constraints.admit(body, request.caller, inputs)
 
     def served_model(self, model: str | None) -> str | None:
-        """Return the model that answers, where it is known. Raises NotFound for one that is not served."""
-        self._catalogue.check(model)
-        return model or self._catalogue.default()
+        """Return the model that answers, where it is known; it may stand in for the one that is named.
+
+        Raises NotFound for one that is not served.
+        """
+        return self._catalogue.resolve(model)
 
     def slot_seed(self, payload: ChatPayload, exchange: RunningExchange) -> int | None:
         """Have the supervisor told of a generation when it ends. Return the seed by which it recognises the slot."""
@@ -190,6 +193,7 @@ class Generator:
     ) -> tuple[_PlannedRequest, GenerationPipeline]:
         """Journal a valid request. Return what the model server will be asked, and the pipeline that asks it."""
         model = self.served_model(payload.get("model"))
+        payload = with_model(payload, model)
         exchange.transcript.choices_per_prompt = payload.get("n") or 1
         renderer = endpoint.dialect.renderer(exchange.transcript, payload, session.session_id)
         if endpoint is CHAT and payload.get("store"):
@@ -217,7 +221,7 @@ class Generator:
         show_progress = bool(payload.get("return_progress")) and endpoint.dialect.shows_progress
         planned = _PlannedRequest(endpoint, plan, show_progress)
         open_stream = partial(self._open, planned, exchange, request.call)
-        name_field = partial(name_refused_field, body=cast(JsonObject, request.body), forced=plan.forced is not None)
+        name_field = partial(name_refused_field, body=request.body)
         return planned, GenerationPipeline(exchange, renderer, open_stream, name_field)
 
     def _with_images(
@@ -269,7 +273,8 @@ class Generator:
     ) -> ChunkStream:
         """Send one request, and return its stream once the model server begins to answer."""
         response = self._send(planned, source, call, request)
-        return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress)
+        fingerprint = self._system_fingerprint()
+        return planned.endpoint.dialect.stream(response, show_progress=planned.show_progress, fingerprint=fingerprint)
 
     def _body_getter(
         self, planned: _PlannedRequest, exchange: RunningExchange, call: UpstreamCall

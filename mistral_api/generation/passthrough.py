@@ -10,9 +10,12 @@ from mistral_api.errors import InvalidRequest, ModelServerFailed
 from mistral_api.generation.endpoint import OWN_FIELDS, RequestContext
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.prompt_size import chat_size
+from mistral_api.generation.refusal_texts import refusals_as_text
+from mistral_api.generation.refused_field import unknown_token, unknown_token_refusal
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types import omit, only
 from mistral_api.recording.recorder import Recorder
+from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.model_servers import ModelServerEntry
 
 
@@ -73,6 +76,12 @@ class PassthroughService:
         exchange.succeed()
         return response
 
+    def _served_model(self, endpoint: PassthroughEndpoint, model: str | None) -> str | None:
+        """Return the model that answers; no other one than the one named is loaded, or changed. Raises NotFound."""
+        if endpoint.changes_model:
+            self._catalogue.require(model)
+        return self._catalogue.resolve(model)
+
     def _pass_through(
         self, endpoint: PassthroughEndpoint, request: RequestContext, exchange: RunningExchange, path: str
     ) -> Any:
@@ -80,16 +89,16 @@ class PassthroughService:
         # llama.cpp makes a grammar of the tools wherever it applies the template.
         self._constraints.admit(request.body, request.caller)
         model = payload.get("model") if isinstance(payload, dict) else None
-        self._catalogue.check(model)
-        exchange.record.exchange.model = model or self._catalogue.default()
+        exchange.record.exchange.model = served = self._served_model(endpoint, model)
         if isinstance(payload, dict):
-            payload = omit(payload, OWN_FIELDS)
+            payload = omit(with_model(payload, served), OWN_FIELDS)
             if endpoint.fields is not None and not self._limits.pass_unknown:
                 payload = only(payload, endpoint.fields)
         if endpoint.takes_messages:
             param = "messages" if endpoint.fits_roles else None
             self._prompts.limit.require_fit(chat_size(payload["messages"], payload, param), request.call)
-            payload["messages"] = self._prompts.images.inline(payload["messages"], request.body, request.call)
+            messages = refusals_as_text(payload["messages"])
+            payload["messages"] = self._prompts.images.inline(messages, request.body, request.call)
         if endpoint.fits_roles:
             payload["messages"] = self._prompts.fit_roles(payload["messages"], request.call)
         try:
@@ -97,5 +106,12 @@ class PassthroughService:
         except ModelServerFailed as error:
             if endpoint.refusal is None:
                 raise
-            refusal = endpoint.refusal
-            raise InvalidRequest(refusal.message, code=refusal.code, param=refusal.param) from error
+            raise _refusal(endpoint.refusal, request.body) from error
+
+
+def _refusal(refusal: InvalidRequest, body: object) -> InvalidRequest:
+    """Return the refusal that names the token which the model server does not know, where there are tokens."""
+    param = unknown_token(body) if isinstance(body, dict) else None
+    if param is not None:
+        return unknown_token_refusal(param)
+    return InvalidRequest(refusal.message, code=refusal.code, param=refusal.param)

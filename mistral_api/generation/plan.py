@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mistral_api.errors import InvalidRequest, ModelServerFailed
+from mistral_api.errors import ModelServerFailed
 from mistral_api.generation.deprecated_functions import FunctionCallStage, functions_to_tools
 from mistral_api.generation.endpoint import COMPLETION, OWN_FIELDS, Endpoint
 from mistral_api.generation.enforced_schemas import Query, enforce_call, enforce_schemas, has_schemas
@@ -17,6 +17,7 @@ from mistral_api.generation.forced_tool_calls import (
 )
 from mistral_api.generation.legacy_completion import LegacyCompletionStage
 from mistral_api.generation.logprobs import LogprobsStage
+from mistral_api.generation.refused_field import unknown_token, unknown_token_refusal
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
 from mistral_api.generation.supervisor_feedback import RANDOM_SEED
 from mistral_api.generation.tool_catalogue import ToolCatalogue
@@ -105,7 +106,7 @@ def make_plan(endpoint: Endpoint, wanted: PlanRequest, traits: UpstreamTraits, q
         if payload.get("functions"):
             plan.stages.append(FunctionCallStage())
             plan.ask_for_stream()
-    elif endpoint is COMPLETION and traits.llama_cpp():
+    elif endpoint.upstream_path == COMPLETION.path and traits.llama_cpp():
         _plan_completion(plan, traits, query)
     return plan
 
@@ -194,13 +195,11 @@ def _prompt_texts(prompt: Any, query: Query) -> list[str]:
     if isinstance(prompt, str):
         return [prompt]
     prompts = [prompt] if isinstance(prompt[0], int) else prompt
-    return [each if isinstance(each, str) else _detokenized(each, query) for each in prompts]
+    try:
+        return [each if isinstance(each, str) else _detokenized(each, query) for each in prompts]
+    except ModelServerFailed as error:  # llama.cpp answers 500 to a token that it does not know (seen on its server)
+        raise unknown_token_refusal(unknown_token({"prompt": prompt}) or "prompt") from error
 
 
 def _detokenized(tokens: list[int], query: Query) -> str:
-    """Return the text of tokens. llama.cpp answers 500 to one that it does not know (seen on its server)."""
-    try:
-        return str(query("/detokenize", {"tokens": tokens})["content"])
-    except ModelServerFailed as error:
-        text = "Invalid 'prompt': not all of these are tokens of the model served."
-        raise InvalidRequest(text, code="invalid_value", param="prompt") from error
+    return str(query("/detokenize", {"tokens": tokens})["content"])

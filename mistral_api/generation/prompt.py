@@ -15,6 +15,7 @@ from mistral_api.conversations.history import ContinuedSession, without_history
 from mistral_api.generation.endpoint import OWN_FIELDS
 from mistral_api.generation.message_roles import needs_normalizing, normalize_roles
 from mistral_api.generation.prompt_size import chat_size, user_bytes
+from mistral_api.generation.refusal_texts import refusals_as_text
 from mistral_api.generation.remote_images import NO_IMAGES, RemoteImages
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
@@ -109,13 +110,14 @@ class PromptBuilder:
         return [message for turn in turns[first:] for message in turn]
 
     def fit_roles(self, messages: Sequence[ChatMessage], call: UpstreamCall) -> list[ChatMessage]:
-        """Return the messages in roles that the template takes: the same ones where it takes them as they are.
+        """Return the messages in roles that the template takes, with refusals as text.
 
-        The template is not looked up for messages that no template refuses. Raises ModelUnavailable, and what ends the
-        call.
+        They are the same ones where it takes them as they are. The template is not looked up for messages that no
+        template refuses. Raises ModelUnavailable, and what ends the call.
         """
+        messages = refusals_as_text(messages)
         if not self._normalizes or not needs_normalizing(messages):
-            return list(messages)
+            return messages
         return normalize_roles(messages, self._loaded.current(call).rules)
 
 

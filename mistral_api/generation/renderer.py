@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from functools import cached_property
 
@@ -11,13 +10,16 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.anthropic import AnthropicMessage
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.payload_types.completions import Completion, LlamaCppEvent
+from mistral_api.payload_types.ollama import OllamaChat, OllamaGenerate
 from mistral_api.payload_types.responses import Response
 from mistral_api.upstream.sse import DONE, EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript, assemble_body
 
 # The body of a response that does not stream. llama.cpp's own is what its client has selected, and may be an array.
 LlamaCppBody = LlamaCppEvent | JsonObject
-ResponseBody = Completion | AnthropicMessage | Response | LlamaCppBody | list[LlamaCppBody]
+ResponseBody = (
+    Completion | AnthropicMessage | Response | OllamaChat | OllamaGenerate | LlamaCppBody | list[LlamaCppBody]
+)
 
 
 class Renderer(ABC):
@@ -72,9 +74,11 @@ class Renderer(ABC):
         return body | {"session_id": self.session_id}
 
 
-_TIMINGS_NAME = b'"timings"'
-# An object of numbers; within a JSON string its quotation marks would have backslashes.
-_TIMINGS = re.compile(rb',"timings":\{[^{}]*\}')
+# An object of numbers follows; within a JSON string the quotation marks would have backslashes.
+_TIMINGS = b',"timings":{'
+_USAGE_NAME = b'"usage"'
+# The end of an event that is an object with a field at least: no string holds a bare line feed.
+_END, _END_WITH_NULL_USAGE = b"}\n\n", b',"usage":null}\n\n'
 
 
 class CompletionRenderer(Renderer):
@@ -82,22 +86,30 @@ class CompletionRenderer(Renderer):
 
     A client that did not ask for them does not get what we ask for besides, to count tokens: the usage, and the
     ``timings`` of every chunk (``timings_per_token``). llama.cpp itself sends timings with the usage.
+
+    For a client that asks for the usage every chunk has the field, null in all but the last (OpenAI's
+    ``ChatCompletionStreamOptions``, ``include_usage``). llama.cpp leaves it out. It is written into the bytes.
     """
 
     chat = False
 
     def relay(self, batch: EventBatch) -> bytes | None:
-        if b'"usage"' not in batch.raw:
-            return self._relayed(batch.raw)
-        return batch.raw if self._show_usage and (self._show_timings or _TIMINGS_NAME not in batch.raw) else None
+        return None if _USAGE_NAME in batch.raw else self._relayed(batch.raw)
 
     def event(self, event: StreamEvent) -> bytes:
-        if event.data is None or event.data.get("usage") is None:
+        if _USAGE_NAME not in event.raw or event.data is None:
             return self._relayed(event.raw)
+        if event.data.get("usage") is None:
+            return self._without_timings(event.raw)
         return event.raw if self._show_usage or event.data.get("choices") else b""
 
     def _relayed(self, raw: bytes) -> bytes:
-        return raw if self._show_timings or _TIMINGS_NAME not in raw else _TIMINGS.sub(b"", raw)
+        """Return events without usage as the client gets them."""
+        shown = self._without_timings(raw)
+        return shown.replace(_END, _END_WITH_NULL_USAGE) if self._show_usage else shown
+
+    def _without_timings(self, raw: bytes) -> bytes:
+        return raw if self._show_timings else _cut_timings(raw)
 
     def closing(self) -> bytes:
         return DONE + b"\n\n"
@@ -120,6 +132,19 @@ class CompletionRenderer(Renderer):
     @cached_property
     def _show_usage(self) -> bool:
         return bool((self.payload.get("stream_options") or {}).get("include_usage"))
+
+
+def _cut_timings(raw: bytes) -> bytes:
+    """Return events without ``timings``. Most batches are one event: slices take a third of what a pattern does."""
+    begin = raw.find(_TIMINGS)
+    while begin >= 0:
+        numbers, end = begin + len(_TIMINGS), raw.find(b"}", begin)
+        if end < 0 or raw.find(b"{", numbers, end) >= 0:  # those of another engine, which has an object in them
+            begin = raw.find(_TIMINGS, numbers)
+            continue
+        raw = raw[:begin] + raw[end + 1 :]
+        begin = raw.find(_TIMINGS, begin)
+    return raw
 
 
 class ChatRenderer(CompletionRenderer):

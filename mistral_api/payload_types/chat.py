@@ -266,3 +266,4 @@ class ChatPayload(TypedDict, total=False):
     session_id: str
     use_history: bool
     truncation: str
+    shown_model: str

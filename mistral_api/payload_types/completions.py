@@ -74,6 +74,7 @@ class Timings(TypedDict, total=False):
     cache_n: int
     prompt_n: int
     predicted_n: int
+    prompt_ms: float
     predicted_ms: float
     predicted_per_second: float
 

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from mistral_api.errors import Unavailable
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.recording.asked_models import AskedModels
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
 from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
@@ -97,6 +98,8 @@ class Recorder:
         self._has_others = True
         self._others_checked_at = float("-inf")
         self._warn = ThrottledWarning(log)
+        # The names of models in requests that were refused.
+        self.asked_models = AskedModels()
         # Called with each exchange when it ends, before its client sees the end.
         self.on_end: Callable[[Exchange], None] = lambda _exchange: None
 

@@ -168,7 +168,7 @@ def prepare_response(
 ) -> PreparedResponse:
     """Prepare a valid request. Raises InvalidRequest where the input has the output of a call that was not made."""
     messages = items_to_messages(input_items)
-    _require_calls(context.messages, messages)
+    _require_calls(context.messages, messages, request)
     body = new_response(
         request, f"resp_{new_id().hex}", int(time.time()), model, conversation_id=_conversation_id(request)
     )
@@ -198,13 +198,20 @@ def _conversation_id(request: ResponsePayload) -> str | None:
     return request.get("conversation") or request.get("session_id")
 
 
-def _require_calls(before: Iterable[ChatMessage], messages: Iterable[ChatMessage]) -> None:
+def _require_calls(before: Iterable[ChatMessage], messages: Iterable[ChatMessage], request: ResponsePayload) -> None:
     """Refuse an output of a function whose call was not made. Raises InvalidRequest."""
     known = {call.get("id") for message in before for call in message.get("tool_calls") or []}
     for message in messages:
         known |= {call.get("id") for call in message.get("tool_calls") or []}
         call_id = message.get("tool_call_id")
         if message["role"] == "tool" and call_id not in known:
-            raise InvalidRequest(
-                f"No tool call found for function call output with call_id {quote_value(str(call_id))}.", param="input"
-            )
+            text = f"No tool call found for function call output with call_id {quote_value(str(call_id))}."
+            raise InvalidRequest(text, param=_output_path(request, call_id))
+
+
+def _output_path(request: ResponsePayload, call_id: str | None) -> str:
+    """Return the path of the id by which a request's input names a call; a referenced item stands elsewhere."""
+    for index, item in enumerate(parse_input_items(request)):
+        if item.get("call_id") == call_id and str(item.get("type")).endswith("_output"):
+            return f"input[{index}].call_id"
+    return "input"

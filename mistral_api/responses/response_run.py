@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 from mistral_api.conversations.session_resolver import ResolvedSession
-from mistral_api.errors import ModelServerRefused
 from mistral_api.generation.exchange_record import ExchangeOpening, ExchangeOutcome
 from mistral_api.generation.pipeline import GenerationPipeline
+from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.responses import Response
@@ -17,9 +17,6 @@ from mistral_api.responses.prepared_response import PreparedResponse
 from mistral_api.responses.response_cache import CachedResponse, ResponseCache
 from mistral_api.responses.response_renderer import ResponseRenderer
 from mistral_api.upstream.sse import SSEStream
-
-# What the fields of a chat completion are called in a Responses request.
-_FIELD_NAMES = {"messages": "input", "response_format": "text.format", "max_completion_tokens": "max_output_tokens"}
 
 
 class ResponseRun:
@@ -32,7 +29,8 @@ class ResponseRun:
         self._prepared = prepared
         self._exchange = exchange
         self.renderer = ResponseRenderer(exchange.transcript, prepared)
-        self.pipeline = GenerationPipeline(exchange, self.renderer, open_stream, _name_refused_field)
+        name_field = partial(name_refused_field, body=prepared.request)
+        self.pipeline = GenerationPipeline(exchange, self.renderer, open_stream, name_field)
 
     def begin(self, cache: ResponseCache) -> None:
         """Journal the response, and have it stored at its end. Raises Unavailable (``recording_unavailable``)."""
@@ -91,9 +89,3 @@ class ResponseRun:
             )
         )
         return self.response
-
-
-def _name_refused_field(error: ModelServerRefused) -> None:
-    """Let a refusal name the field of the Responses request."""
-    field = re.split(r"[.\[]", error.param or "")[0]
-    error.param = _FIELD_NAMES.get(field, error.param)

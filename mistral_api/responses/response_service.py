@@ -10,11 +10,12 @@ from uuid import UUID
 import orjson
 
 from mistral_api.conversations.session_resolver import SessionResolver
-from mistral_api.errors import InvalidRequest
+from mistral_api.errors import InvalidRequest, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.plan import PlanRequest
+from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item, Response, ResponsePayload
@@ -163,7 +164,11 @@ class ResponseService:
         payload = load(_COUNT_REQUEST, request.body)
         self._generator.require_admitted(request)
         prepared = self._prepare(payload, request)
-        return self._contexts.count_tokens(prepared, request.call)
+        try:
+            return self._contexts.count_tokens(prepared, request.call)
+        except ModelServerRefused as error:
+            name_refused_field(error, request.body)
+            raise
 
     def find(self, owner: str, response_id: str) -> Response:
         """Return the Response object as it is now. Raises NotFound and Unavailable."""

@@ -14,10 +14,11 @@ from mistral_api.security.origins import OriginRule, is_preflight
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
 
-# Paths that need no key: orchestrators ask them. A test compares them with ``web/operations.py``.
-PUBLIC_PATHS = frozenset(("/health", "/health/live", "/health/ready"))
+# Paths that need no key: orchestrators ask them, and clients whether anybody is there. A test compares them with
+# ``web/operations.py``.
+PUBLIC_PATHS = frozenset(("/", "/health", "/health/live", "/health/ready"))
 # Pages for browsers: links of other sites may lead there.
-PAGES = frozenset(("/docs",))
+PAGES = frozenset(("/", "/docs"))
 
 
 class Gate:

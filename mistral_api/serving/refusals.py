@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from http import HTTPStatus
 
 import orjson
 from waitress.task import ErrorTask
 
 from mistral_api.errors import ApiError, Unavailable, error_headers, internal_error, refused_request
-from mistral_api.generation.anthropic_renderer import anthropic_error
+from mistral_api.generation.error_shapes import error_body
 from mistral_api.system.identifiers import new_id
 
 log = logging.getLogger(__name__)
@@ -18,7 +17,6 @@ log = logging.getLogger(__name__)
 # What waitress says of these names its own settings.
 _REASONS = {HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The headers of the request are too large."}
 RETRY_SECONDS = 5.0
-_ANTHROPIC = "/v1/messages"
 
 
 class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no type hints
@@ -38,13 +36,6 @@ class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no type hints
         log.debug("refused %d for %s: %s %s", error.status, self.channel.addr[0], error.message, shown_id)
         self.write(body)
         self.channel.server.note_refusal(error, self.request, shown_id)
-
-
-def error_body(error: ApiError, path: str, request_id: str) -> Mapping[str, object]:
-    """Return the body of a refusal in the shape of the API that was asked, OpenAI's or Anthropic's."""
-    if path == _ANTHROPIC or path.startswith(_ANTHROPIC + "/"):
-        return {**anthropic_error(error, error.status), "request_id": request_id}
-    return error.body()
 
 
 def _error_of(error: object) -> ApiError:

@@ -27,6 +27,7 @@ from mistral_api.serving.request_head import (
     parse_head,
     too_large,
 )
+from mistral_api.wire.paths import canonical_path
 
 log = logging.getLogger(__name__)
 
@@ -126,10 +127,11 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
 
     def parse_header(self, header_plus: bytes) -> None:
         """Take over what the head of the request says. Raises ApiError."""
+        self.path = _requested_path(header_plus)  # the error has the shape of the API that was asked
         head = parse_head(header_plus, self._limits)
         self.command, self.version, self.headers = head.method, head.version, head.headers
         self.request_uri = f"{head.path}?{head.query}" if head.query else head.path
-        self.path, self.query = unquote_bytes_to_wsgi(head.path.encode()), head.query
+        self.path, self.query = canonical_path(unquote_bytes_to_wsgi(head.path.encode())), head.query
         self.proxy_scheme = self.proxy_netloc = self.fragment = ""
         self.url_scheme = self.adj.url_scheme
         connection = head.headers.get("CONNECTION", "").lower()
@@ -190,3 +192,9 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
 def too_slow() -> ApiError:
     """Return a 408: the request did not arrive in time."""
     return refused_request(HTTPStatus.REQUEST_TIMEOUT, "The request arrived too slowly.")
+
+
+def _requested_path(head: bytes) -> str:
+    """Return the path in the first line of a head, whatever may be wrong with the rest."""
+    _, _, target = head.partition(b"\r\n")[0].partition(b" ")
+    return target.partition(b" ")[0].partition(b"?")[0].decode("latin-1")

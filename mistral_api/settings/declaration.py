@@ -201,6 +201,11 @@ class Settings:
     model_alias: str | None = _setting(
         ALIASES, None, "model ids that clients see, separated by commas", default_text="from the file's name"
     )
+    any_model: bool = _setting(
+        YES_OR_NO,
+        False,
+        "the one model of a server answers whatever model a request names; the answer says its own name",
+    )
     llama_server_bin: Path | None = _setting(
         PROGRAM, None, "the llama-server program to run", default_text="found on PATH, else the bundled engine"
     )

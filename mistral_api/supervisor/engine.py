@@ -5,6 +5,7 @@ The flags are llama-server's (llama.cpp, tools/server/README.md); the bundled en
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.server_spec import ServerSpec
+from mistral_api.control.status import BUNDLED
 from mistral_api.embedded.engine.openmp import LIBRARY, packaged_openmp, system_has_openmp
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_names
@@ -23,8 +25,9 @@ from mistral_api.supervisor.memory_fallback import MemoryStep
 from mistral_api.system.command_names import project_command
 from mistral_api.system.processes import NEW_GROUP, hold_group, kill_group
 
-BUNDLED = "bundled"
 LLAMA_SERVER = "llama-server"
+# So many digits of a hash tell configurations apart.
+FINGERPRINT_DIGITS = 10
 # How long the program may take for ``--version``.
 VERSION_TIMEOUT_SECONDS = 30.0
 # llama.cpp's own default of the tokens that it computes at once (-ub).
@@ -41,6 +44,16 @@ class Engine:
     name: str
     command: tuple[str, ...]
     version: str | None = None
+
+
+def system_fingerprint(engine: Engine, configuration: str) -> str:
+    """Return what responses say of what has generated them (OpenAI's ``system_fingerprint``).
+
+    That is the engine, its version, and the first digits of the hash of its command line and its files, the model
+    among them: with the same value, the same seed gives the same answer.
+    """
+    name = engine.version if engine.name == BUNDLED else f"{engine.name} {engine.version or ''}"
+    return "-".join([*re.findall(r"[A-Za-z0-9.]+", name or ""), configuration[:FINGERPRINT_DIGITS]])
 
 
 def choose_engine(settings: Settings, stop_requested: Callable[[], bool]) -> Engine:

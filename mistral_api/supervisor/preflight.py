@@ -9,12 +9,13 @@ from pathlib import Path
 
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_spec import ServerSpec
+from mistral_api.control.status import BUNDLED
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.hardware.main_memory import total_memory_bytes
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
-from mistral_api.supervisor.engine import BUNDLED, Engine, choose_engine
+from mistral_api.supervisor.engine import Engine, choose_engine
 from mistral_api.system.addresses import connect_unix
 
 # For the status file and a log. Saved caches check for their own space.

@@ -77,6 +77,7 @@ class SlotCacheManager:
     """
 
     def __init__(self, settings: Settings, fingerprint: str, server_name: str = MAIN_SERVER) -> None:
+        self.fingerprint = fingerprint
         self._settings = settings
         self._slots = SlotClient(settings, server_name)
         self._store = CacheStore(settings, fingerprint, server_name)

@@ -118,6 +118,10 @@ class StatusReporter:
             model_context=model.context,
         )
 
+    def set_fingerprint(self, fingerprint: str) -> None:
+        """Set what responses say of the engine, the model and their settings."""
+        self._change(system_fingerprint=fingerprint)
+
     def set_memory_step(self, step: MemoryStep) -> None:
         """Set the memory step that is tried now."""
         self._change(

@@ -13,9 +13,9 @@ from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_environment import KEY_VARIABLE
 from mistral_api.control.server_key import make_server_key
 from mistral_api.control.server_spec import ServerSpec
-from mistral_api.control.status import RestartReason, State
+from mistral_api.control.status import BUNDLED, RestartReason, State
 from mistral_api.errors import StartError
-from mistral_api.supervisor.engine import BUNDLED, server_command
+from mistral_api.supervisor.engine import server_command, system_fingerprint
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
 from mistral_api.supervisor.memory_fit import MemoryFitter
@@ -98,6 +98,7 @@ class Supervisor:
         self._reporter.enter(State.STARTING)
         command = server_command(self._spec, preflight.engine, preflight.model.path, memory_fitter.step)
         with open_slot_caches(self._spec, command, preflight.engine) as caches:
+            self._reporter.set_fingerprint(system_fingerprint(preflight.engine, caches.fingerprint))
             process = self._start([*command, *caches.flags()], output)
             hooks = LifecycleHooks(memory_fitter, self._feedback_reader, caches, self._events.poll_stop, self._data_dir)
             result = ServerRun(self._spec, process, hooks, self._reporter, self._events).run()

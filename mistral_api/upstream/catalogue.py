@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from mistral_api.errors import InvalidRequest, ModelServerError, NotFound
+from mistral_api.payload_types import PayloadT
 from mistral_api.upstream.client import ModelServerClient
 
 # How long a list of the engine (GET /v1/models) is reused.
@@ -16,21 +18,43 @@ FRESH_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class CatalogueModel:
-    """One model that clients may name. ``context_window``: in tokens for one request, if known."""
+    """One model that clients may name. ``context_window``: in tokens for one request, if known.
+
+    ``alias_of``: the name under which the engine lists it first, where it has several.
+    """
 
     id: str
     created: int
     owned_by: str
     context_window: int | None = None
+    alias_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StandInRule:
+    """For which names that are not served the one model of a server answers: for some, or for ``any``."""
+
+    names: Container[str] = ()
+    any: bool = False
+
+
+NO_STAND_IN = StandInRule()
 
 
 class Catalogue:
     """The models served now."""
 
-    def __init__(self, server: ModelServerClient, own_names: Sequence[str], other_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        server: ModelServerClient,
+        own_names: Sequence[str],
+        other_names: Sequence[str] = (),
+        stand_in: StandInRule = NO_STAND_IN,
+    ) -> None:
         """``own_names``: the names of the supervised model; empty when someone else runs the engine. ``other_names``:
         the names of an embedding model or a reranker that another server of ours serves."""
         self._other_names = tuple(other_names)
+        self._stand_in = stand_in
         self._server = server
         self._own_names = tuple(own_names)
         self._lock = threading.Lock()
@@ -67,20 +91,40 @@ class Catalogue:
         """Whether the engine says that it is vLLM. Raises our exceptions where it does not answer."""
         return any(model.owned_by == "vllm" for model in self._list())
 
-    def check(self, name: str | None) -> None:
-        """Raise NotFound for a model that is not served, and InvalidRequest for one that generates nothing.
+    def resolve(self, name: str | None) -> str | None:
+        """Return the model that answers a request for a model: that one, or the one that stands in for it.
 
-        Without a name, whichever model is served answers.
+        Without a name it is the default, as far as it is known. Raises NotFound for a model that is not served, and
+        InvalidRequest for one that generates nothing.
         """
-        if name is None or name in self._own_names:
-            return
-        served = self._own_names or tuple(model.id for model in self._list())
-        if name in served:
-            return
+        if name is None:
+            return self.default()
+        if name in self._own_names or name in (served := self._names()):
+            return name
         if name in self._other_names:
             text = f"The model '{name}' generates no text: it serves /v1/embeddings or /v1/rerank."
             raise InvalidRequest(text, code="not_supported", param="model")
-        raise model_not_found(name, [*served, *self._other_names])
+        stand_in = self.stand_in(name)
+        if stand_in is None:
+            raise model_not_found(name, [*served, *self._other_names])
+        return stand_in
+
+    def require(self, name: str | None) -> None:
+        """Raise NotFound for a model that is not served under this name itself."""
+        if name is not None and name not in (served := self._names()):
+            raise model_not_found(name, [*served, *self._other_names])
+
+    def stand_in(self, name: str) -> str | None:
+        """Return the model that answers for a name that is not served; None where there is none, or more than one."""
+        if not self._stand_in.any and name not in self._stand_in.names:
+            return None
+        if self._own_names:
+            return self._own_names[0]
+        models = {model.alias_of or model.id for model in self._list()}
+        return models.pop() if len(models) == 1 else None
+
+    def _names(self) -> tuple[str, ...]:
+        return self._own_names or tuple(model.id for model in self._list())
 
     def _list(self) -> list[CatalogueModel]:
         with self._lock:
@@ -107,8 +151,15 @@ class Catalogue:
                 str(entry.get("owned_by") or "unknown"),
             )
             names = dict.fromkeys([entry["id"], *(entry.get("aliases") or [])])
-            models += [CatalogueModel(name, created, owner, window) for name in names]
+            models += [CatalogueModel(name, created, owner, window, entry["id"]) for name in names]
         return models
+
+
+def with_model(payload: PayloadT, model: str | None) -> PayloadT:
+    """Return a request that names the model that answers, where it names another one."""
+    if model is None or payload.get("model", model) == model:
+        return payload
+    return cast("PayloadT", {**payload, "model": model})
 
 
 def model_not_found(name: str, served: Sequence[str]) -> NotFound:

@@ -123,7 +123,7 @@ def error_from(status: int, error: JsonObject) -> ApiError:
     message = str(error.get("message") or f"The model server answered {status}.")
     too_large = _TOO_LARGE.search(message)
     if too_large:
-        return context_exceeded(too_large[2], too_large[1], what="your input", param="input")
+        return context_exceeded(int(too_large[2]), int(too_large[1]), what="your input", param="input")
     if error.get("type") == "exceed_context_size_error":
         return context_exceeded(error.get("n_ctx"), error.get("n_prompt_tokens"))
     if status == 501:  # llama.cpp's status for what this model, or its command line, does not offer

@@ -12,11 +12,11 @@ from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
-from mistral_api.model_files.served_model import served_model_names
+from mistral_api.model_files.served_model import served_model_names, stand_in_names
 from mistral_api.settings import Settings
 from mistral_api.upstream.cache_salts import CacheSalts
 from mistral_api.upstream.cancellation import DisconnectWatcher
-from mistral_api.upstream.catalogue import Catalogue, model_not_found
+from mistral_api.upstream.catalogue import Catalogue, StandInRule, model_not_found
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
 from mistral_api.upstream.request_limits import RequestLimits
@@ -55,6 +55,10 @@ class ModelServerEntry:
             return True
         return self.spec is None and any(model.id == name for model in self.catalogue.models())
 
+    def answers_for(self, name: str) -> bool:
+        """Whether its model answers a request for a model of this name, which nobody serves."""
+        return self.catalogue.stand_in(name) is not None
+
     def suits(self, *, ranks: bool) -> bool:
         """Whether it may be asked for scores (``ranks``) or vectors: it can, or nobody knows before it is asked."""
         return self.spec is None or self.spec.is_reranker in (None, ranks)
@@ -66,6 +70,14 @@ class ModelServerEntry:
     def process(self) -> object | None:
         """Return what tells one process of the server from the next; None where nobody knows."""
         return None if self.status is None else self.status.server_process()
+
+    def system_fingerprint(self) -> str | None:
+        """Return what responses say of the engine, the model and their settings; None for another one's own words."""
+        return None if self.status is None else self.status.system_fingerprint()
+
+    def build_info(self) -> str | None:
+        """Return the version of the engine where it does not know its own."""
+        return None if self.status is None else self.status.build_info()
 
     def start(self) -> None:
         """Begin to write feedback."""
@@ -95,8 +107,9 @@ def supervised_server(
         return reason if status.is_given_up() else None
 
     client = ModelServerClient(spec.settings, given_up, status.is_starting, watcher, spec.name)
-    catalogue = Catalogue(client, served_model_names(spec.settings), other_models)
     settings = spec.settings
+    stand_in = StandInRule(stand_in_names(settings), settings.any_model)
+    catalogue = Catalogue(client, served_model_names(settings), other_models, stand_in)
     limits = RequestLimits(
         supervised=True,
         pass_unknown=settings.pass_unknown_fields,
@@ -122,7 +135,7 @@ def external_server(
     )
     gate = SlotGate(client.slots, settings.model_read_seconds)
     owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
-    catalogue = Catalogue(client, [], other_models)
+    catalogue = Catalogue(client, [], other_models, StandInRule(any=settings.any_model))
     constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
     salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
     return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, cache_salts=salts)
@@ -171,7 +184,10 @@ class ModelServers:
 
         Raises NotFound (``model_not_found``).
         """
-        named = [entry for entry in reversed(self.all) if model is None or entry.serves(model)]
+        entries = list(reversed(self.all))
+        named = [entry for entry in entries if model is None or entry.serves(model)]
+        if not named and model is not None:
+            named = [entry for entry in entries if entry.answers_for(model)]
         if not named:
             served = [each.id for entry in self.all for each in entry.catalogue.models()]
             raise model_not_found(model or "", list(dict.fromkeys(served)))
@@ -192,6 +208,8 @@ class ModelServerHealth(TypedDict):
     state: str
     model: str | None
     engine: str | None
+    engine_version: str | None
+    system_fingerprint: str | None
     pid: NotRequired[int | None]
     restarts: int
     gpu_layers: str | None
@@ -215,6 +233,8 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         "state": _state(probe, status),
         "model": names[0] if names else None,
         "engine": status.engine if status else None,
+        "engine_version": status.engine_version if status else None,
+        "system_fingerprint": status.system_fingerprint if status else None,
         "pid": status.pid if status else None,
         "restarts": status.restarts if status else 0,
         "gpu_layers": status.gpu_layers if status else None,
@@ -232,6 +252,8 @@ def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
         "state": _STATES[probe.state].value,
         "model": names[0] if names else None,
         "engine": "external",
+        "engine_version": None,
+        "system_fingerprint": None,
         "pid": None,
         "restarts": 0,
         "gpu_layers": None,

@@ -11,6 +11,7 @@ not ask for the reports do not get them. What they say of the prompt goes to who
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,6 +30,8 @@ DONE = b"data: [DONE]"
 # No event is longer, not even one that repeats the largest prompt.
 EVENT_BYTES = 64 << 20
 _PROGRESS, _ROLE = b'"prompt_progress"', b'"role"'
+# Within a JSON string its quotation marks would have backslashes.
+_FINGERPRINT = re.compile(rb'"system_fingerprint":\s*"[^"\\]*"')
 
 
 class EventSplitter:
@@ -202,9 +205,13 @@ def _ignore(_figures: Chunk) -> None:
 class ChunkStream(SSEStream):
     """The chunks of one response of the model server: without its reports of progress, its errors raised."""
 
-    def __init__(self, response: UpstreamResponse, *, show_progress: bool) -> None:
+    def __init__(self, response: UpstreamResponse, *, show_progress: bool, fingerprint: str | None = None) -> None:
+        """``fingerprint`` takes the place of the ``system_fingerprint`` that the engine writes."""
         self._response = response
         self._pieces = response.iter_bytes()
+        self._fingerprint = None if fingerprint is None else b'"system_fingerprint":"%s"' % fingerprint.encode()
+        # What stands in its place in this stream, once that is known.
+        self._replaced: bytes | None = None
         self._show_progress = show_progress
         self._opening: bytes | None = None
         super().__init__()
@@ -216,6 +223,8 @@ class ChunkStream(SSEStream):
             raw = splitter.feed(piece)
             if not raw:
                 continue
+            if self._fingerprint is not None:
+                raw = self._identified(raw, self._fingerprint)
             batch = EventBatch(raw)
             if not (_PROGRESS in raw or DONE in raw or b"error" in raw):
                 yield from self._opened(batch)
@@ -227,6 +236,16 @@ class ChunkStream(SSEStream):
                     return
                 yield from self._visible(event)
         raise ModelServerFailed("The model server broke off its answer.", summary="an answer without an end")
+
+    def _identified(self, raw: bytes, fingerprint: bytes) -> bytes:
+        """Return events that say what has generated them. llama.cpp says the same in all events of a stream, and
+        nothing of the model; the bundled one does not know its version (``b0-unknown``)."""
+        if self._replaced is None:
+            found = _FINGERPRINT.search(raw)
+            if found is None:
+                return raw
+            self._replaced = found[0]
+        return raw.replace(self._replaced, fingerprint)
 
     def _visible(self, event: StreamEvent) -> Iterator[EventBatch]:
         if _PROGRESS not in event.raw:

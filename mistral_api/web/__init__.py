@@ -15,12 +15,16 @@ from mistral_api.web import (
     metrics,
     models,
     monitoring,
+    ollama,
+    ollama_models,
     responses,
+    root,
     stored_completions,
 )
 from mistral_api.web.request import services
 
 BLUEPRINTS = (
+    root.blueprint,
     monitoring.blueprint,
     generation.chat_blueprint,
     generation.completions_blueprint,
@@ -34,6 +38,8 @@ BLUEPRINTS = (
     keys.blueprint,
     stored_completions.blueprint,
     anthropic.blueprint,
+    ollama.blueprint,
+    ollama_models.blueprint,
     llama_cpp.blueprint,
     llama_cpp.model_server_blueprint,
     documentation.blueprint,

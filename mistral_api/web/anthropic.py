@@ -14,7 +14,8 @@ from mistral_api.generation.anthropic_tools import ignored_tools
 from mistral_api.payload_types.anthropic import MessagesPayload
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.generation import json_or_stream, pass_through, request_context
-from mistral_api.web.request import json_body, services, shown_request_id
+from mistral_api.web.request import services, shown_request_id
+from mistral_api.web.request_body import json_body
 
 blueprint = Blueprint("anthropic", __name__, url_prefix="/v1/messages")
 

@@ -29,7 +29,8 @@ from mistral_api.conversations.session_aliases import session_ids_of
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types.responses import Item
 from mistral_api.web.database_session import database_session
-from mistral_api.web.request import caller, json_body, services, shown_request_id
+from mistral_api.web.request import caller, services, shown_request_id
+from mistral_api.web.request_body import json_body
 from mistral_api.wire import (
     ConversationListQuery,
     ConversationQuery,
@@ -59,7 +60,7 @@ def list_all() -> Page[ListedConversation]:
 @blueprint.post("")
 def create() -> ConversationSummary:
     """Make a conversation, with items or without; the body may be left out."""
-    creation = load_creation(json_body() if request.get_data() else {})
+    creation = load_creation(json_body(optional=True))
     new = parse_new_messages(creation["items"])
     with database_session() as session:
         return conversation_summary(create_conversation(session, new, creation["metadata"]))

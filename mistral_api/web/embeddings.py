@@ -7,7 +7,8 @@ from flask import Blueprint, Response
 from mistral_api.embeddings.tasks import EMBEDDINGS, RERANK, EmbeddingTask, ResultT
 from mistral_api.payload_types import PayloadT
 from mistral_api.web.generation import json_response, request_context
-from mistral_api.web.request import json_body, services
+from mistral_api.web.request import services
+from mistral_api.web.request_body import json_body
 
 blueprint = Blueprint("embeddings", __name__, url_prefix="/v1")
 

@@ -12,16 +12,17 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RoutingNotFound
 
 from mistral_api.errors import ApiError, error_headers, internal_error, refused_request
+from mistral_api.generation.error_shapes import error_body
 from mistral_api.web.audit import note_refusal
 from mistral_api.web.finished_request import open_request
-from mistral_api.web.request import shown_route
+from mistral_api.web.request import shown_request_id, shown_route
 
 log = logging.getLogger(__name__)
 
 
 def error_response(error: ApiError) -> Response:
-    """The HTTP response to a failure."""
-    body = orjson.dumps(error.body())
+    """The HTTP response to a failure that no dialect's own views have had."""
+    body = orjson.dumps(error_body(error, request.path, shown_request_id()))
     return Response(body, status=error.status, headers=error_headers(error), mimetype="application/json")
 
 

@@ -14,9 +14,11 @@ from mistral_api.generation.renderer import ResponseBody
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.web.finished_request import open_request
 from mistral_api.web.rate_limits import current_permit
-from mistral_api.web.request import caller, client_request_id, json_body, request_id, services
+from mistral_api.web.request import caller, client_request_id, request_id, services
+from mistral_api.web.request_body import json_body
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+EVENTS, LINES = "text/event-stream; charset=utf-8", "application/x-ndjson"
 
 
 def request_context(body: object) -> RequestContext:
@@ -45,20 +47,25 @@ def pass_through(
     return json_response(response if select is None else select(response))
 
 
-def json_or_stream(body: ResponseBody | Iterable[bytes], session_id: str, cache: str | None = None) -> Response:
-    """Return the response to a generation: a whole body, or events as they come. ``cache`` becomes ``X-Cache``."""
+def json_or_stream(
+    body: ResponseBody | Iterable[bytes], session_id: str, cache: str | None = None, stream_type: str = EVENTS
+) -> Response:
+    """Return the response to a generation: a whole body, or events as they come. ``cache`` becomes ``X-Cache``.
+
+    ``stream_type``: the content type of a stream.
+    """
     if isinstance(body, dict) or isinstance(body, list):  # noqa: SIM101 - mypy follows this form alone
         response = json_response(body, session_id)
     else:
-        response = stream_response(body, session_id)
+        response = stream_response(body, session_id, stream_type)
     if cache is not None:
         response.headers["X-Cache"] = cache
     return response
 
 
-def stream_response(events: Iterable[bytes], session_id: str | None = None) -> Response:
+def stream_response(events: Iterable[bytes], session_id: str | None = None, content_type: str = EVENTS) -> Response:
     """Return a response of events, sent as they come; the WSGI server closes ``events``."""
-    response = Response(events, content_type="text/event-stream; charset=utf-8", headers=_STREAM_HEADERS)
+    response = Response(events, content_type=content_type, headers=_STREAM_HEADERS)
     return _with_session(response, session_id)
 
 

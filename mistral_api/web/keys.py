@@ -25,7 +25,8 @@ from mistral_api.security.api_key import DEFAULT_SCOPES, KeyLimits
 from mistral_api.security.audit import KEY_CREATED, KEY_ROTATED, KEY_WITHDRAWN
 from mistral_api.web.audit import note_key_change
 from mistral_api.web.database_session import database_session
-from mistral_api.web.request import json_body, services
+from mistral_api.web.request import services
+from mistral_api.web.request_body import json_body
 from mistral_api.wire import PageQuery, load
 from mistral_api.wire.keys import KeyBody, KeyRequest, RotationRequest
 from mistral_api.wire.pagination import Deletion, Page, list_body, page_of
@@ -81,7 +82,7 @@ def revoke(key_id: str) -> Deletion:
 @blueprint.post("/<key_id>/rotate")
 def rotate(key_id: str) -> KeyBody:
     """Give an API key another secret; the former one works for `grace_seconds` longer."""
-    grace_seconds = load(_ROTATION, json_body() if request.content_length else {})["grace_seconds"]
+    grace_seconds = load(_ROTATION, json_body(optional=True))["grace_seconds"]
     with database_session() as session:
         made = rotate_key(session, parse_key_id(key_id), grace_seconds)
     note_key_change(KEY_ROTATED, made.stored)

@@ -11,7 +11,7 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.generation import llama_cpp_endpoint
 from mistral_api.security.api_key import ADMIN
 from mistral_api.web.generation import generate, pass_through
-from mistral_api.web.request import caller
+from mistral_api.web.request import caller, services
 from mistral_api.wire.field_errors import quote_value, quote_words
 
 blueprint = Blueprint("llama_cpp", __name__)
@@ -60,6 +60,9 @@ def show_props() -> Response:
 
 
 def _visible_props(props: Any) -> Any:
+    build_info = services().model_servers.main.build_info()
+    if build_info is not None and "build_info" in props:
+        props = props | {"build_info": build_info}
     return props if ADMIN in caller().scopes else llama_cpp_endpoint.public_props(props)
 
 

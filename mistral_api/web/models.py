@@ -36,11 +36,12 @@ def list_models() -> dict[str, object]:
 
 @blueprint.get("/<path:model_id>")
 def retrieve_model(model_id: str) -> ModelBody:
-    """One model. Ids may hold slashes, which SDKs send percent-encoded."""
+    """One model, or the one that answers for it. Ids may hold slashes, which SDKs send percent-encoded."""
     served = [(model, server) for server in services().model_servers.all for model in server.catalogue.models()]
-    for model, server in served:
-        if model.id == model_id:
-            return _model_body(model, server.probe())
+    for name in (lambda _server: model_id, lambda server: server.catalogue.stand_in(model_id)):
+        for model, server in served:
+            if model.id == name(server):
+                return _model_body(model, server.probe())
     raise model_not_found(model_id, [model.id for model, _ in served])
 
 

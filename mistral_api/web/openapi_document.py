@@ -19,8 +19,9 @@ from werkzeug.routing import Rule
 from mistral_api.payload_types import JsonObject
 from mistral_api.version import VERSION
 from mistral_api.web.operations import OPERATIONS, TAGS, Operation
-from mistral_api.wire import anthropic, generation_bodies, keys, llama_cpp, monitoring_bodies, stored_bodies
+from mistral_api.wire import anthropic, generation_bodies, keys, llama_cpp, monitoring_bodies, ollama, stored_bodies
 from mistral_api.wire.container_shapes import Object, optional, required
+from mistral_api.wire.paths import ALIASES
 from mistral_api.wire.queries import Query
 from mistral_api.wire.request_schema import Field, RequestSchema
 from mistral_api.wire.shapes import (
@@ -34,14 +35,16 @@ from mistral_api.wire.shapes import (
     nullable_schema,
 )
 
-_JSON, _EVENTS = "application/json", "text/event-stream"
+_JSON, _EVENTS, _LINES = "application/json", "text/event-stream", "application/x-ndjson"
 _DESCRIPTION = (
     "OpenAI's and Anthropic's requests, answered by a local model and recorded in PostgreSQL. Every answer carries "
     "`X-Request-Id`: the one of the request (1-128 printable ASCII characters), or one of ours. Fields that are not "
     "named here pass on to the model server. Some fields exclude or need each other: then the answer is a 400 that "
-    "names one."
+    "names one. A path may end with a slash. The same is answered under: "
+    + ", ".join(f"`{alias}` ({path})" for alias, path in ALIASES.items())
+    + "."
 )
-_BODY_MODULES = (generation_bodies, stored_bodies, anthropic, llama_cpp, monitoring_bodies, keys)
+_BODY_MODULES = (generation_bodies, stored_bodies, anthropic, ollama, llama_cpp, monitoring_bodies, keys)
 _HEADERS: dict[str, JsonSchema] = {
     "X-Request-Id": {"description": "The id of the request.", "required": True, "schema": Text(1).json_schema},
     "X-Session-Id": {
@@ -189,14 +192,18 @@ def _body(spec: APISpec, reader: RequestSchemas, operation: Operation) -> JsonSc
 def _responses(rule: Rule, operation: Operation) -> JsonObject:
     statuses = operation.statuses | {"403", "421", "500"}
     statuses |= set() if operation.public else {"401", "429"}
-    statuses |= {"400", "413"} if operation.has_body else set()
+    statuses |= {"400", "413", "415"} if operation.has_body else set()
     statuses |= {"400"} if operation.query or operation.required_arguments else set()
     statuses |= {"404"} if rule.arguments else set()
     responses = {status: _error(status, operation) for status in statuses - set(operation.other_responses)}
     for status, component in operation.other_responses.items():
-        responses[status] = _response("Not now", {_JSON: {"schema": component.json_schema}})
+        meaning = _STATUS_MEANINGS.get(status) or HTTPStatus(int(status)).phrase
+        responses[status] = _response(meaning, {_JSON: {"schema": component.json_schema}})
     headers = ["X-Session-Id", "X-Cache", "X-Ignored-Tools"] if operation.of_session else []
     responses["200"] = _response("Done", _content(operation), *headers)
+    if operation.of_session and not operation.always_in_session:
+        described = _HEADERS["X-Session-Id"] | {"required": False}
+        responses["200"]["headers"]["X-Session-Id"] = described
     argument, endpoints = operation.links
     if endpoints:
         responses["200"]["links"] = {
@@ -215,6 +222,8 @@ def _content(operation: Operation) -> JsonObject:
         content[_JSON] = {"schema": operation.response.json_schema}
     if operation.event is not None:
         content[_EVENTS] = {"schema": _event(operation.event, operation.error)}
+    if operation.line is not None:
+        content[_LINES] = {"schema": _lines(operation.line, operation.error)}
     return content
 
 
@@ -223,6 +232,13 @@ def _event(event: Component, error: Component) -> JsonSchema:
     data = Text().with_keywords(contentMediaType=_JSON, contentSchema=AnyOf(event, error).json_schema)
     shape = Object(required(data=AnyOf(Constant("[DONE]"), data)), optional(event=Text()))
     return {"description": "One event of the stream; after a failure there is no `[DONE]`."} | shape.json_schema
+
+
+def _lines(line: Component, error: Component) -> JsonSchema:
+    """Describe a stream of lines: OpenAPI before 3.2 has no keyword for one."""
+    described = AnyOf(line, error).json_schema
+    text = Text().with_keywords(contentMediaType=_JSON, contentSchema=described)
+    return {"description": "A JSON object a line; after an error there is no other."} | text.json_schema
 
 
 def _error(status: str, operation: Operation) -> JsonObject:

@@ -19,6 +19,7 @@ from mistral_api.wire import (
     keys,
     llama_cpp,
     monitoring_bodies,
+    ollama,
     queries,
     responses,
     stored_bodies,
@@ -36,8 +37,11 @@ class Operation:
     ``request`` and ``query`` are the schemas that the view loads with. Where the view has none, ``body`` is the shape
     of the body, and ``required_arguments`` and ``optional_arguments`` are those of the query.
 
-    ``response`` is the body of a 200, ``event`` each event of a stream, ``media`` other media types of the response.
+    ``response`` is the body of a 200, ``event`` each event of a stream, ``line`` each line of one that has an object a
+    line, ``media`` other media types of the response.
     The other ``statuses`` have ``error`` as their body, those in ``other_responses`` a body of their own.
+
+    ``of_session``: it is part of a conversation, unless ``always_in_session`` says that it need not be.
 
     ``scope`` is what the caller must have; None: whoever may use the API. ``public``: anybody, without a key.
 
@@ -51,8 +55,10 @@ class Operation:
     required_arguments: dict[str, Shape] = field(default_factory=dict)
     optional_arguments: dict[str, Shape] = field(default_factory=dict)
     event: Component | None = None
+    line: Component | None = None
     body_required: bool = True
     of_session: bool = False
+    always_in_session: bool = True
     scope: str | None = INFERENCE
     public: bool = False
     statuses: frozenset[str] = frozenset()
@@ -103,6 +109,21 @@ def key_operation(response: Component, **options: Any) -> Operation:
 def _endpoints(blueprint: str, *views: str) -> tuple[str, ...]:
     return tuple(f"{blueprint}.{view}" for view in views)
 
+
+def _ollama_generation(response: Component, request: type[RequestSchema[Any]]) -> Operation:
+    """Describe a generation of Ollama's API: its response is a whole body, or a JSON object a line.
+
+    A request without a prompt loads the model, and belongs to no conversation.
+    """
+    return _ollama_operation(response, request=request, line=response, of_session=True, always_in_session=False)
+
+
+def _ollama_operation(response: Component, **options: Any) -> Operation:
+    return passthrough_operation(response, error=ollama.OLLAMA_ERROR, **options)
+
+
+# Models are the operator's: what would change them is refused, whatever it asks for.
+_MODEL_CHANGE = Operation(ollama.OLLAMA_PROGRESS, body=ollama.MODEL_CHANGE, error=ollama.OLLAMA_ERROR)
 
 _LLAMA_CPP_COMPLETION = generation_operation(
     llama_cpp.COMPLETIONS, llama_cpp.COMPLETION, request=llama_cpp.LlamaCppCompletionRequest
@@ -175,6 +196,22 @@ OPERATIONS: dict[str, Operation] = {
     "anthropic.count_tokens": passthrough_operation(
         anthropic.ANTHROPIC_TOKEN_COUNT, request=anthropic.CountTokensRequest, error=anthropic.ANTHROPIC_ERROR
     ),
+    "ollama.chat": _ollama_generation(ollama.OLLAMA_CHAT, ollama.OllamaChatRequest),
+    "ollama.generate": _ollama_generation(ollama.OLLAMA_GENERATE, ollama.OllamaGenerateRequest),
+    "ollama.embed": _ollama_operation(ollama.OLLAMA_EMBEDDINGS, request=ollama.OllamaEmbedRequest),
+    "ollama.embeddings": _ollama_operation(ollama.OLLAMA_EMBEDDING, request=ollama.OllamaEmbeddingsRequest),
+    "ollama_models.list_models": _ollama_operation(ollama.OLLAMA_MODELS, scope=None),
+    "ollama_models.list_running": _ollama_operation(ollama.OLLAMA_RUNNING, scope=None),
+    "ollama_models.show": _ollama_operation(ollama.OLLAMA_SHOW, request=ollama.OllamaNamedModel, scope=None),
+    "ollama_models.show_version": Operation(ollama.OLLAMA_VERSION, scope=None, error=ollama.OLLAMA_ERROR),
+    "ollama_models.pull": _ollama_operation(
+        ollama.OLLAMA_PROGRESS, request=ollama.OllamaNamedModel, line=ollama.OLLAMA_PROGRESS
+    ),
+    "ollama_models.push": _MODEL_CHANGE,
+    "ollama_models.create": _MODEL_CHANGE,
+    "ollama_models.copy": _MODEL_CHANGE,
+    "ollama_models.delete": _MODEL_CHANGE,
+    "ollama_models.add_blob": _MODEL_CHANGE,
     "llama_cpp.complete": _LLAMA_CPP_COMPLETION,
     "llama_cpp.completion_alias": _LLAMA_CPP_COMPLETION,
     "llama_cpp.infill": generation_operation(
@@ -206,6 +243,9 @@ OPERATIONS: dict[str, Operation] = {
     "keys.retrieve": key_operation(keys.API_KEY),
     "keys.revoke": key_operation(keys.API_KEY_DELETED),
     "keys.rotate": key_operation(keys.MADE_API_KEY, request=keys.RotationRequest, body_required=False),
+    "root.show_root": Operation(
+        monitoring_bodies.ROOT, scope=None, public=True, other_responses={"302": monitoring_bodies.ROOT}
+    ),
     "health.show_health": Operation(
         monitoring_bodies.HEALTH, scope=None, public=True, other_responses={"503": monitoring_bodies.HEALTH}
     ),
@@ -229,11 +269,14 @@ TAGS = {
     "embeddings": "Embeddings and rankings",
     "models": "The models served",
     "anthropic": "Anthropic's Messages API",
+    "ollama": "Ollama's own API",
+    "ollama_models": "The models served, in Ollama's own API",
     "llama_cpp": "llama.cpp's own endpoints",
     "model_server": "What shows the model server's inside or changes it: needs the scope `admin`",
     "stats": "Usage",
     "metrics": "What Prometheus reads: needs the scope `metrics`",
     "keys": "API keys: for administrators",
+    "root": "What this server is; needs no key",
     "health": "The state of every part; needs no key",
     "documentation": "This description",
 }

@@ -1,4 +1,4 @@
-"""What a view knows of its request: services, caller, decoded body, request id; JSON by orjson.
+"""What a view knows of its request: services, caller, request id; JSON by orjson.
 
 The request id is taken from ``X-Request-Id`` or made. Every response carries it, and the log names it.
 """
@@ -19,7 +19,6 @@ from mistral_api.security.audit import shown_path
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
 from mistral_api.web.finished_request import open_request
-from mistral_api.wire.body_bounds import load_body
 
 # The id stands in logs: one that has the secret of a key in it is not taken over.
 _ACCEPTABLE = re.compile(rf"(?!.*{SECRET_PATTERN})[!-~]{{1,128}}")
@@ -34,11 +33,6 @@ def caller() -> Caller:
     """Return the caller of the current request."""
     caller: Caller = g.caller
     return caller
-
-
-def json_body() -> object:
-    """Return the decoded JSON body, whatever its declared content type. Raises InvalidRequest, and Flask's 413."""
-    return load_body(request.get_data(cache=False))
 
 
 def request_id() -> UUID:

@@ -10,7 +10,8 @@ from mistral_api.conversations.item_renderer import item_list
 from mistral_api.payload_types.responses import Item
 from mistral_api.responses.response_object import input_items
 from mistral_api.web.generation import json_or_stream, json_response, request_context, stream_response
-from mistral_api.web.request import caller, json_body, services
+from mistral_api.web.request import caller, services
+from mistral_api.web.request_body import json_body
 from mistral_api.wire import load
 from mistral_api.wire.pagination import Deletion, Page, page_of
 from mistral_api.wire.queries import InputItemsQuery, ResponseQuery, joined_arguments

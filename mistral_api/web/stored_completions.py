@@ -18,7 +18,8 @@ from mistral_api.conversations.stored_completions import (
 from mistral_api.payload_types.completions import Completion
 from mistral_api.recording.exchange import COMPLETION_OBJECT
 from mistral_api.web.database_session import database_session
-from mistral_api.web.request import caller, json_body, services
+from mistral_api.web.request import caller, services
+from mistral_api.web.request_body import json_body
 from mistral_api.wire import CompletionListQuery, PageQuery, load, load_metadata
 from mistral_api.wire.pagination import Deletion, Page
 from mistral_api.wire.queries import gathered_metadata

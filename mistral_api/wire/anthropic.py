@@ -28,10 +28,9 @@ from mistral_api.wire.container_shapes import (
 )
 from mistral_api.wire.field_errors import quote_words, refuse
 from mistral_api.wire.media import IMAGE_URL
-from mistral_api.wire.request_schema import Field, RequestSchema
-from mistral_api.wire.sampling import STOPS
+from mistral_api.wire.request_schema import MODEL, Field, RequestSchema
+from mistral_api.wire.sampling import STOP_CHARACTERS, STOPS, without_blank_stops
 from mistral_api.wire.shapes import (
-    ANYTHING,
     COUNT,
     INT32_MAX,
     AnyOf,
@@ -138,10 +137,10 @@ _MESSAGE = TaggedUnion(
     "role",
     {
         "user": Object(required(content=AnyOf(Text(), USER_BLOCKS))),
-        "assistant": Object(required(content=AnyOf(Text(), ASSISTANT_BLOCKS))),
+        "assistant": Object(nullable(content=AnyOf(Text(), ASSISTANT_BLOCKS))),
         "system": Object(required(content=AnyOf(Text(), _blocks(_TEXT | TOOL_CHANGES)))),
     },
-    required(role=StringEnum("user", "assistant", "system"), content=ANYTHING),
+    required(role=StringEnum("user", "assistant", "system")),
 )
 
 _WITHOUT_BUDGET = Object()
@@ -180,7 +179,7 @@ class CountTokensRequest(RequestSchema[PayloadT]):
     class Meta:
         unknown = INCLUDE
 
-    model = Field(Text(1, 256))
+    model = Field(MODEL)
     messages = Field(Array(_MESSAGE, 1, MOST_MESSAGES), required=True)
     system = Field(_SYSTEM)
     tools = Field(TOOLS)
@@ -197,8 +196,8 @@ class MessagesRequest(CountTokensRequest[PayloadT]):
     EXAMPLE: ClassVar[MessagesPayload] = CountTokensRequest.EXAMPLE | {"max_tokens": 60}
 
     max_tokens = Field(Integer(1, INT32_MAX), required=True)
-    stop_sequences = Field(Array(Text(1), 0, STOPS))
-    compaction = Field(Object().refined(_refuse_compaction).with_schema({"type": "null"}))
+    stop_sequences = Field(Array(Text(0, STOP_CHARACTERS), 0, STOPS).converted(without_blank_stops))
+    compaction = Field(Object().refined(_refuse_compaction).with_schema({"not": {}}))
     metadata = Field(Object(nullable(user_id=Text(0, 512))))
     n = Field(Integer(1, 1))
 

@@ -14,13 +14,15 @@ server. An object has a key twice where the decoded body has fewer keys than it 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import orjson
 
 from mistral_api.errors import MalformedRequest
+from mistral_api.wire.body_repair import decode_repaired
 from mistral_api.wire.constraints import levels
-from mistral_api.wire.field_errors import quote_value
+from mistral_api.wire.field_errors import add_key, quote_value
 
 # orjson reads 1024 levels and writes 254; the model server and our records wrap what they get.
 MOST_LEVELS = 100
@@ -41,7 +43,10 @@ def load_body(content: bytes) -> Any:
     _check_counts(outside, keys)
     _check_depth(outside, pieces)
     del pieces, outside
-    body = _decode(content)
+    try:
+        body: Any = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        body, content = _decode_repaired(content)
     if keys:
         _check_objects(body, keys, content)
     return body
@@ -105,9 +110,10 @@ def _deep_field(pieces: list[bytes]) -> str | None:
     return name
 
 
-def _decode(content: bytes) -> Any:
+def _decode_repaired(content: bytes) -> tuple[Any, bytes]:
+    """Return what a body means that is no strict JSON, and the body without what was wrong. Raises InvalidRequest."""
     try:
-        return orjson.loads(content)
+        return decode_repaired(content)
     except orjson.JSONDecodeError as error:
         raise MalformedRequest(
             "We could not parse the JSON body of your request. The API expects a JSON payload in UTF-8, "
@@ -126,50 +132,57 @@ def _check_objects(body: object, keys: int, content: bytes) -> None:
 
 
 def _refuse_large_object(body: object) -> NoReturn:
-    """Refuse the first object with too many keys; the field that it stands in is named."""
-    name, size = _large_object(body)
+    """Refuse the first object with too many keys, by its path."""
+    name, large = next(_objects_at(body, lambda value: type(value) is dict and len(value) > MOST_KEYS_AN_OBJECT))
     where = f"Invalid '{name}'" if name else "Invalid request"
     raise MalformedRequest(
         f"{where}: object with too many properties. Expected an object with at most {MOST_KEYS_AN_OBJECT} properties, "
-        f"but got an object with {size} properties instead.",
+        f"but got an object with {len(large)} properties instead.",
         code="object_above_max_properties",
-        param=name,
+        param=name or None,
     )
 
 
-def _large_object(body: Any) -> tuple[str | None, int]:
-    """Return the field of the body with the first object of too many keys, and their number."""
-    if type(body) is dict and len(body) > MOST_KEYS_AN_OBJECT:
-        return None, len(body)
-    fields = body.items() if type(body) is dict else [(None, body)]
-    for name, value in fields:
-        sizes = [len(each) for level in levels(value) for each in level if type(each) is dict]
-        largest = max(sizes, default=0)
-        if largest > MOST_KEYS_AN_OBJECT:
-            return None if name is None else quote_value(name), largest
-    raise AssertionError("there is such an object")
+def _objects_at(body: Any, wanted: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+    """Yield the objects and arrays that are wanted, each with its path, those that stand first in the body first."""
+    waiting = [("", body)]
+    while waiting:
+        path, value = waiting.pop()
+        if wanted(value):
+            yield path, value
+        steps = value.items() if type(value) is dict else enumerate(value if type(value) is list else ())
+        inner = [(_joined(path, step), each) for step, each in steps if type(each) in _CONTAINERS]
+        waiting.extend(reversed(inner))
 
 
-class _Duplicate(Exception):
-    """A key stands twice in one object; the argument is the key."""
+def _joined(path: str, step: str | int) -> str:
+    return add_key(path, step) if isinstance(step, str) else f"{path}[{step}]"
+
+
+class _Duplicate:
+    """An object that has a key twice, in the place of the object."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+_CONTAINERS = (dict, list, _Duplicate)
 
 
 def _refuse_duplicate(content: bytes) -> NoReturn:
     """Refuse a body by the key that one of its objects has twice. It has been found to be within all other bounds."""
-    try:
-        json.loads(content, object_pairs_hook=_distinct)
-    except _Duplicate as found:
-        name = quote_value(str(found))
-        text = f"Invalid '{name}': duplicate key. An object of the request body has it more than once."
-        raise MalformedRequest(text, code="duplicate_key", param=name) from None
-    raise AssertionError("there is such a key")
+    body = json.loads(content, object_pairs_hook=_distinct)
+    path, found = next(_objects_at(body, lambda value: type(value) is _Duplicate))
+    name = add_key(path, found.key)
+    text = f"Invalid '{name}': duplicate key. An object of the request body has it more than once."
+    raise MalformedRequest(text, code="duplicate_key", param=name)
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object with these pairs. Raises _Duplicate."""
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Duplicate:
+    """Return the object with these pairs, or the first key that is there twice."""
     decoded: dict[str, Any] = {}
     for name, value in pairs:
         if name in decoded:
-            raise _Duplicate(name)
+            return _Duplicate(name)
         decoded[name] = value
     return decoded

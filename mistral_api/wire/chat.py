@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from marshmallow import validates_schema
+from marshmallow import missing, validates_schema
 
-from mistral_api.payload_types import JsonObject
+from mistral_api.payload_types import JsonObject, without_nulls
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.wire.container_shapes import Array, Map, Object, TaggedUnion, nullable, optional, required
+from mistral_api.wire.container_shapes import Array, Map, Object, TaggedUnion, nullable, required
 from mistral_api.wire.field_errors import refuse, refuse_missing
 from mistral_api.wire.media import DATA_URL, IMAGE_URL
 from mistral_api.wire.request_schema import Field
@@ -20,11 +20,11 @@ from mistral_api.wire.shapes import (
     Boolean,
     Constant,
     Integer,
-    Null,
     Shape,
     StringEnum,
     Text,
     check_at,
+    pass_through,
 )
 from mistral_api.wire.tools import (
     FUNCTION_CALL,
@@ -55,8 +55,13 @@ _PARTS: dict[str, Shape] = {
     "input_video": Object(),
     "file": Object(),
 }
-_PART = TaggedUnion("type", {kind: Object(required(**{kind: content})) for kind, content in _PARTS.items()})
+# The texts of the Responses API, which clients of both leave in the histories that they send.
+_TEXT_PARTS = dict.fromkeys(("input_text", "output_text"), Object(required(text=Text())))
+_PART = TaggedUnion(
+    "type", {kind: Object(required(**{kind: content})) for kind, content in _PARTS.items()} | _TEXT_PARTS
+)
 _CONTENT = AnyOf(Text(), Array(_PART, 1), expected="a string or an array of parts")
+_ANY_CONTENT = AnyOf(Text(), Array(_PART), expected="a string or an array of parts")
 
 _FUNCTION_CALL = Object(required(name=Text()), required(arguments=Text()))
 # What a call of each type holds, in the field of that name.
@@ -78,6 +83,8 @@ _TOOL_CALL = Object(nullable(id=Text()), required(type=StringEnum(*_CALLS)), _ch
         nullable(id=Text()),
     )
 )
+# The roles whose messages may have no content: an assistant's may call tools or have said nothing, and so may a tool.
+_MAY_BE_EMPTY = ("assistant", "tool", "function")
 # llama.cpp reads the texts in messages of every role, and answers 500 where one is no string.
 _OTHERS = nullable(
     name=Text(),
@@ -87,13 +94,8 @@ _OTHERS = nullable(
     tool_calls=Array(_TOOL_CALL),
     function_call=_FUNCTION_CALL,
 )
-# Where an assistant calls tools, refuses or reasons, its message may have no content.
-_INSTEAD_OF_CONTENT: dict[str, Shape] = {
-    "tool_calls": Array(_TOOL_CALL, 1),
-    "refusal": Text(1),
-    "reasoning_content": Text(1),
-    "function_call": _FUNCTION_CALL,
-}
+# Where an assistant's message has one of these, it has something to say without a content.
+_INSTEAD_OF_CONTENT = ("tool_calls", "refusal", "reasoning_content", "function_call")
 
 
 def _require_few_fields(message: JsonObject) -> None:
@@ -103,10 +105,12 @@ def _require_few_fields(message: JsonObject) -> None:
 
 
 def _require_content(message: JsonObject) -> None:
-    if message.get("content") is None and not (
-        message["role"] == "assistant" and any(message.get(name) for name in _INSTEAD_OF_CONTENT)
-    ):
+    content = message.get("content")
+    if content or content == "" or message["role"] in _MAY_BE_EMPTY:
+        return
+    if content is None:
         refuse_missing(".content")
+    check_at(".content", _CONTENT.check, content)
 
 
 def _require_tool_call_id(message: JsonObject) -> None:
@@ -115,24 +119,53 @@ def _require_tool_call_id(message: JsonObject) -> None:
 
 
 _WITH_CONTENT = Object(
-    _OTHERS, required(role=StringEnum(*(role for role in ROLES if role != "tool")), content=_CONTENT)
+    _OTHERS, required(role=StringEnum(*(role for role in ROLES if role not in _MAY_BE_EMPTY)), content=_CONTENT)
 )
-_TOOL_RESULT = Object(_OTHERS, required(role=StringEnum("tool"), content=_CONTENT, tool_call_id=Text()))
-_WITHOUT_CONTENT = (
-    Object(_OTHERS, optional(content=Null()), required(role=StringEnum("assistant"), **{name: shape}))
-    for name, shape in _INSTEAD_OF_CONTENT.items()
-)
+_ANSWER = Object(_OTHERS, nullable(content=_ANY_CONTENT), required(role=StringEnum("assistant", "function")))
+_TOOL_RESULT = Object(_OTHERS, nullable(content=_ANY_CONTENT), required(role=StringEnum("tool"), tool_call_id=Text()))
 # What is null in a message counts as absent, as SDKs replay it; a null content says that there is none.
-MESSAGE = Object(
+_CHECKED_MESSAGE = Object(
     _require_few_fields,
     required(role=StringEnum(*ROLES)),
-    nullable(content=_CONTENT),
+    nullable(content=_ANY_CONTENT),
     _require_content,
     _OTHERS,
     _require_tool_call_id,
     drop_nulls=True,
     keep_null="content",
-).with_schema(AnyOf(_WITH_CONTENT, _TOOL_RESULT, *_WITHOUT_CONTENT).with_keywords(maxProperties=MOST_MESSAGE_FIELDS))
+)
+_convert_fields = _CHECKED_MESSAGE.convert or pass_through
+# The fields of which something else is made. Nearly no message has one of them.
+_CHANGED_FIELDS = frozenset(("reasoning", *(name for name, shape in _OTHERS.shapes.items() if shape.convert)))
+
+
+def _load_message(message: JsonObject) -> JsonObject:
+    """Return a message in the form in which it is recorded, and the model server takes it."""
+    content = message.get("content")
+    if type(content) is str and _CHANGED_FIELDS.isdisjoint(message):
+        return without_nulls(message)
+    loaded: JsonObject = _convert_fields(message)
+    if isinstance(content, list):
+        loaded["content"] = _load_parts(content) or ""
+    reasoning = loaded.get("reasoning")  # the name that vLLM, OpenRouter and Ollama's compatible API have for it
+    if reasoning and isinstance(reasoning, str) and not loaded.get("reasoning_content"):
+        loaded["reasoning_content"] = loaded.pop("reasoning")
+    if content is None and not any(loaded.get(name) for name in _INSTEAD_OF_CONTENT):
+        loaded["content"] = ""
+    return loaded
+
+
+def _load_parts(parts: list[JsonObject]) -> list[JsonObject]:
+    """Return the parts of a message with the texts of the Responses API as those of a chat."""
+    for part in parts:
+        if part["type"] in _TEXT_PARTS:
+            return [{"type": "text", "text": each["text"]} if each["type"] in _TEXT_PARTS else each for each in parts]
+    return parts
+
+
+MESSAGE = _CHECKED_MESSAGE.converted(_load_message).with_schema(
+    AnyOf(_WITH_CONTENT, _ANSWER, _TOOL_RESULT).with_keywords(maxProperties=MOST_MESSAGE_FIELDS)
+)
 MESSAGES = Array(MESSAGE, 1, MOST_MESSAGES)
 
 # 40 000 take llama.cpp ten seconds; no template has more than a few.
@@ -143,6 +176,10 @@ CONTINUATION = AnyOf(Boolean(), StringEnum("content", "reasoning_content"), expe
 _MODALITY = Constant(
     "text", "unsupported_value", "Unsupported value for '{param}': this server answers in 'text' only."
 )
+
+
+# None is what a request without the field gets; llama.cpp refuses the field wherever 'logprobs' is not true.
+_TOP_LOGPROBS = Integer(0, 20).converted(lambda count: int(count) or missing)
 
 
 class ChatCompletionRequest(GenerationRequest[ChatPayload]):
@@ -165,7 +202,7 @@ class ChatCompletionRequest(GenerationRequest[ChatPayload]):
     function_call = Field(FUNCTION_CALL)
     response_format = Field(RESPONSE_FORMAT)
     logprobs = Field(Boolean())
-    top_logprobs = Field(Integer(0, 20))
+    top_logprobs = Field(_TOP_LOGPROBS)
     modalities = Field(Array(_MODALITY, 1))
     reasoning_effort = Field(StringEnum("none", "minimal", "low", "medium", "high", "xhigh", "max"))
     chat_template_kwargs = Field(TEMPLATE_ARGUMENTS)

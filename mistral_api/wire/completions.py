@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from marshmallow import post_load, validates_schema
+from marshmallow import missing, post_load, validates_schema
 
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.container_shapes import TextsOrTokens
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.request_schema import Field
 from mistral_api.wire.sampling import GenerationRequest, refuse_choices_of_empty_prompt
-from mistral_api.wire.shapes import Boolean, Integer, Text
+from mistral_api.wire.shapes import AnyOf, Boolean, Constant, Integer, Text
 
 DEFAULT_MAX_TOKENS = 16
 MOST_PROMPTS = 2048
+
+
+_NO_INTEGER = ("invalid_type", "Invalid type for '{param}': expected an integer, but got a boolean instead.")
 
 
 def _refuse_suffix(suffix: str) -> None:
@@ -27,6 +30,12 @@ def _refuse_suffix(suffix: str) -> None:
 _NO_SUFFIX = Text().refined(_refuse_suffix).with_schema({"const": ""})
 
 
+# ``false`` is how a chat says that it wants none.
+_LOGPROBS = AnyOf(Constant(False, *_NO_INTEGER), Integer(0, 5), expected="an integer").converted(
+    lambda count: missing if count is False else int(count)
+)
+
+
 class CompletionRequest(GenerationRequest[ChatPayload]):
     """A legacy completion request; without ``max_tokens`` it gets OpenAI's 16."""
 
@@ -35,7 +44,7 @@ class CompletionRequest(GenerationRequest[ChatPayload]):
     prompt = Field(TextsOrTokens(MOST_PROMPTS), required=True)
     suffix = Field(_NO_SUFFIX)
     echo = Field(Boolean())
-    logprobs = Field(Integer(0, 5))
+    logprobs = Field(_LOGPROBS)
     best_of = Field(Integer(0, 20))
 
     @validates_schema

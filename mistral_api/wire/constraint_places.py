@@ -15,6 +15,7 @@ GRAMMAR_FIELD = "grammar"
 _SCHEMA_PATHS = (
     ("json_schema",),
     ("response_format", "schema"),
+    ("format",),  # Ollama
     ("response_format", "json_schema", "schema"),
     ("text", "format", "schema"),
     ("output_config", "format", "schema"),

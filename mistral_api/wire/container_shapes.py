@@ -33,6 +33,7 @@ from mistral_api.wire.shapes import (
     keywords,
     nullable_schema,
     pass_anything,
+    pass_through,
 )
 
 Rule = Callable[[JsonObject], None]
@@ -59,11 +60,19 @@ class Array(Shape):
 
         json_schema: JsonSchema = {"type": "array", "items": item.json_schema}
         json_schema |= keywords(minItems=low or None, maxItems=high)
-        super().__init__(check, json_schema, list, convert=item.convert and _convert_each(item.convert))
+        super().__init__(
+            check, json_schema, list, convert=item.convert and _convert_each(item.convert, item.changed_types)
+        )
 
 
-def _convert_each(convert: Conversion) -> Conversion:
-    return lambda values: [convert(value) for value in values]
+def _convert_each(convert: Conversion, changed_types: Iterable[type]) -> Conversion:
+    """Return the conversion of an array, which stays the same one where no item of it can change."""
+    changed = frozenset(changed_types)
+
+    def convert_items(values: list[object]) -> list[object]:
+        return values if changed.isdisjoint(map(type, values)) else [convert(value) for value in values]
+
+    return convert_items
 
 
 def _check_each(values: list[object], check: Check) -> None:
@@ -87,9 +96,16 @@ class Tuple(Shape):
             for index, (shape, each) in enumerate(zip(shapes, value, strict=True)):
                 check_at(f"[{index}]", shape.check, each)
 
+        conversions = [shape.convert or pass_through for shape in shapes]
+
+        def convert(values: list[object]) -> list[object]:
+            return [convert(value) for convert, value in zip(conversions, values, strict=True)]
+
         items = [shape.json_schema for shape in shapes]
         length = len(shapes)
-        super().__init__(check, {"type": "array", "prefixItems": items, "minItems": length, "maxItems": length}, list)
+        json_schema: JsonSchema = {"type": "array", "prefixItems": items, "minItems": length, "maxItems": length}
+        converts = any(shape.convert for shape in shapes)
+        super().__init__(check, json_schema, list, convert=convert if converts else None)
 
 
 class Map(Shape):
@@ -332,9 +348,16 @@ class TextsOrTokens(Shape):
                 text.check(value)
             elif not isinstance(value, list):
                 refuse_type("a string or an array", value)
-            elif value and type(value[0]) is int:
+            elif value and type(value[0]) in (int, float):
                 tokens.check(value)
             else:
                 (prompts if value and isinstance(value[0], list) else texts).check(value)
 
-        super().__init__(check, AnyOf(text, tokens, texts, prompts).json_schema, str, list)
+        def convert(value: str | list[object]) -> object:
+            if isinstance(value, str):
+                return value
+            return convert_prompts(value) if value and isinstance(value[0], list) else convert_tokens(value)
+
+        convert_prompts, convert_tokens = prompts.convert or pass_through, tokens.convert or pass_through
+        json_schema = AnyOf(text, tokens, texts, prompts).json_schema
+        super().__init__(check, json_schema, str, list, convert=convert, changed_types=(list,))

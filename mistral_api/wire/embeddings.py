@@ -7,7 +7,7 @@ from typing import ClassVar, Required, TypedDict
 from marshmallow import INCLUDE
 
 from mistral_api.wire.container_shapes import Array, Object, TextsOrTokens, required
-from mistral_api.wire.request_schema import Field, RequestSchema
+from mistral_api.wire.request_schema import MODEL, Field, RequestSchema
 from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, StringEnum, Text
 
 MOST_INPUTS = 2048
@@ -54,7 +54,7 @@ class EmbeddingsRequest(RequestSchema[EmbeddingsPayload]):
     class Meta:
         unknown = INCLUDE
 
-    model = Field(Text(1, 256))
+    model = Field(MODEL)
     input = Field(TextsOrTokens(MOST_INPUTS, low=1), required=True)
     encoding_format = Field(StringEnum("float", "base64"))
     dimensions = Field(Integer(1, INT32_MAX))
@@ -70,7 +70,7 @@ class RerankRequest(RequestSchema[RerankPayload]):
     class Meta:
         unknown = INCLUDE
 
-    model = Field(Text(1, 256))
+    model = Field(MODEL)
     query = Field(Text(1), required=True)
     documents = Field(Array(_DOCUMENT, 1, MOST_DOCUMENTS), required=True)
     top_n = Field(Integer(1, INT32_MAX))

@@ -74,6 +74,11 @@ def quote_value(value: str | float) -> str:
     return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
 
 
+def add_key(path: str, name: str) -> str:
+    """Return the path of the value that an object has under a name, clipped; a path is empty for the whole body."""
+    return f"{path}.{quote_value(name)}" if path else quote_value(name)
+
+
 def quote_words(words: Iterable[str]) -> str:
     """Return words as error messages list them."""
     return ", ".join(f"'{word}'" for word in words)

@@ -40,8 +40,9 @@ _NO_FILE_ID = Null(
     "unsupported_value",
     "Unsupported value for '{param}': this server keeps no uploaded files; send the data itself.",
 )
+# A chat's parts and those of MCP servers are of type "text"; what a model said is sent back in other roles too.
 _INPUT_PARTS = {
-    "input_text": Object(not_null(text=Text())),
+    **dict.fromkeys(("input_text", "output_text", "text"), Object(not_null(text=Text()))),
     "input_image": Object(
         optional(file_id=_NO_FILE_ID),
         not_null(image_url=IMAGE_URL),
@@ -55,7 +56,6 @@ _INPUT_PARTS = {
     "input_audio": Object(not_null(input_audio=Object(not_null(data=Text(1), format=Text(1))))),
 }
 _ASSISTANT_PARTS = {
-    "output_text": Object(not_null(text=Text())),
     "refusal": Object(not_null(refusal=Text())),
     **_INPUT_PARTS,
 }
@@ -73,14 +73,14 @@ def _reasoning_parts(kind: str) -> Shape:
 
 _STATUS = StringEnum("in_progress", "completed", "incomplete")
 _COMMON = nullable(id=Text(1), status=_STATUS)
-_INPUT_MESSAGE = Object(required(content=_content(_INPUT_PARTS, 1)))
-# A response that was cut off at once is given back with no parts.
-_ASSISTANT_MESSAGE = Object(required(content=_content(_ASSISTANT_PARTS, 0)))
+_INPUT_MESSAGE = Object(not_null("content"), required(content=_content(_INPUT_PARTS, 1)))
+# A response that was cut off at once is given back with no parts, or with nothing.
+_ASSISTANT_MESSAGE = Object(nullable(content=_content(_ASSISTANT_PARTS, 0)))
 _MESSAGE = TaggedUnion(
     "role",
     {role: _ASSISTANT_MESSAGE if role == "assistant" else _INPUT_MESSAGE for role in ROLES},
     nullable(type=StringEnum("message"), id=Text(1), status=_STATUS),
-    not_null("content", role=StringEnum(*ROLES)),
+    not_null(role=StringEnum(*ROLES)),
 )
 _AGENT_PARTS: dict[str, Object] = {
     "input_text": _INPUT_PARTS["input_text"],
@@ -141,7 +141,7 @@ _TOOL_ITEMS = {
         not_null(call_id=Text(1)),
         nullable(output=Text()),
     ),
-    "tool_search_call": Object(_COMMON, nullable(call_id=Text(1), execution=Text()), not_null(arguments=ANYTHING)),
+    "tool_search_call": Object(_COMMON, nullable(call_id=Text(1), execution=Text()), not_null(arguments=Object())),
     "tool_search_output": Object(_COMMON, nullable(call_id=Text(1), execution=Text()), not_null(tools=RESPONSE_TOOLS)),
     "additional_tools": Object(_COMMON, not_null(tools=RESPONSE_TOOLS)),
     # openai/codex, codex-rs/protocol/src/models.rs
@@ -153,9 +153,8 @@ _OTHER_ITEMS = {
     ),
     "function_call_output": Object(
         _COMMON,
-        not_null("output", call_id=Text(1)),
-        nullable(name=Text()),
-        required(output=_content(_INPUT_PARTS, 0)),
+        not_null(call_id=Text(1)),
+        nullable(name=Text(), output=_content(_INPUT_PARTS, 0)),
     ),
     "reasoning": Object(
         _COMMON,
@@ -192,12 +191,28 @@ def _check_item(item: JsonObject) -> None:
     _ITEMS[item_type(item)].check(item)
 
 
+# The fields that may be null, or absent, in items of these types: nothing was said, or nothing came back.
+_MAY_BE_EMPTY = {"message": "content", "function_call_output": "output", "custom_tool_call_output": "output"}
+
+
+def _load_item(item: JsonObject) -> JsonObject:
+    """Return an item with what it says, if only that it says nothing."""
+    if item.get("content"):  # nearly every item
+        return item
+    name = _MAY_BE_EMPTY.get(item_type(item))
+    return item | {name: ""} if name is not None and item.get(name) is None else item
+
+
 _REFERENCE_WITHOUT_TYPE = Object(optional(type=Null()), *_OTHER_ITEMS["item_reference"].groups)
-ITEM = Object(nullable(type=StringEnum(*_ITEMS, refuse_other=_refuse_type)), _check_item).with_schema(
-    AnyOf(
-        _MESSAGE,
-        *(Object(required(type=StringEnum(kind)), *item.groups) for kind, item in _OTHER_ITEMS.items()),
-        _REFERENCE_WITHOUT_TYPE.with_keywords(**{"not": {"required": ["role"]}}),
+ITEM = (
+    Object(nullable(type=StringEnum(*_ITEMS, refuse_other=_refuse_type)), _check_item)
+    .converted(_load_item)
+    .with_schema(
+        AnyOf(
+            _MESSAGE,
+            *(Object(required(type=StringEnum(kind)), *item.groups) for kind, item in _OTHER_ITEMS.items()),
+            _REFERENCE_WITHOUT_TYPE.with_keywords(**{"not": {"required": ["role"]}}),
+        )
     )
 )
 ITEMS = Array(ITEM, 0, MOST_ITEMS)

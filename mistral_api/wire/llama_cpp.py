@@ -17,7 +17,7 @@ from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.container_shapes import Array, Object, optional, required
 from mistral_api.wire.field_errors import refuse
 from mistral_api.wire.media import MEDIA_DATA
-from mistral_api.wire.request_schema import Field, RequestSchema, load
+from mistral_api.wire.request_schema import MODEL, Field, RequestSchema, load
 from mistral_api.wire.sampling import (
     ADAPTERS,
     MOST_PROBABILITIES,
@@ -52,12 +52,29 @@ def _check_prompts(value: object) -> None:
         _PROMPT.check(value)
         return
     _NOT_EMPTY.check(value)
-    (_TEXT_OR_TOKENS if any(isinstance(each, int) for each in value) else _PROMPTS).check(value)
+    (_TEXT_OR_TOKENS if _has_number(value) else _PROMPTS).check(value)
+
+
+def _has_number(prompt: list[object]) -> bool:
+    return any(isinstance(each, int | float) for each in prompt)
+
+
+def _convert_prompts(value: object) -> object:
+    if not isinstance(value, list):
+        return value
+    convert = (_TEXT_OR_TOKENS if _has_number(value) else _PROMPTS).convert
+    return value if convert is None else convert(value)
 
 
 # A prompt, or an array of prompts. An array with a number in it is one prompt.
 _PROMPT_OR_PROMPTS = Shape(
-    _check_prompts, AnyOf(Text(), _WITH_MEDIA, _TOKENS_WITH_NUMBER, _PROMPTS).json_schema, str, dict, list
+    _check_prompts,
+    AnyOf(Text(), _WITH_MEDIA, _TOKENS_WITH_NUMBER, _PROMPTS).json_schema,
+    str,
+    dict,
+    list,
+    convert=_convert_prompts,
+    changed_types=(list,),
 )
 # Another file of the project.
 _EXTRA_FILE = Object(required(text=Text()), optional(filename=Text()))
@@ -124,7 +141,7 @@ class PassthroughRequest(RequestSchema[JsonObject]):
     class Meta:
         unknown = INCLUDE
 
-    model = Field(Text(1, 256))
+    model = Field(MODEL)
 
 
 class TokenizeRequest(PassthroughRequest):
@@ -177,7 +194,17 @@ def load_adapters(body: object) -> list[Adapter]:
     """Load the array of ``POST /lora-adapters``, ``[{"id", "scale"}]``. Raises InvalidRequest."""
     if not isinstance(body, list):
         raise InvalidRequest("Invalid request: expected a JSON array as the body.", code="invalid_type")
-    return load(_Adapters(), {"adapters": body})["adapters"]
+    try:
+        return load(_Adapters(), {"adapters": body})["adapters"]
+    except InvalidRequest as error:
+        raise _in_bare_array(error) from error
+
+
+def _in_bare_array(error: InvalidRequest) -> InvalidRequest:
+    """Return the refusal of an element as one whose path begins with its index: the array has no name."""
+    path = (error.param or "").removeprefix("adapters")
+    message = error.message.replace(f"'{error.param}'", f"'{path}'") if path else error.message
+    return InvalidRequest(message, code=error.code, param=path or None)
 
 
 # With ``response_fields`` a completion has only the fields that were asked for.

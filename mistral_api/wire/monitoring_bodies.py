@@ -30,6 +30,8 @@ MODEL_SERVER_HEALTH = Component(
             state=Text(),
             model=Nullable(Text()),
             engine=Nullable(Text()),
+            engine_version=Nullable(Text()),
+            system_fingerprint=Nullable(Text()),
             restarts=COUNT,
             gpu_layers=Nullable(AnyOf(Integer(), Text()).with_schema({"type": ["integer", "string"]})),
             context_size=Nullable(COUNT),
@@ -72,6 +74,7 @@ HEALTH = Component(
 OPENAPI_DOCUMENT = Component(
     "Description", Object(required(openapi=Text(), info=Object(), paths=Object(), components=Object()))
 )
+ROOT = Component("Root", Object(required(name=Text(), version=Text(), docs=Text(), openapi=Text(), health=Text())))
 LIVENESS = Component("Liveness", Object(required(status=Constant("ok"))))
 READINESS = Component("Readiness", Object(required(status=_STATUS)))
 

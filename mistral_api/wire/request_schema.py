@@ -11,22 +11,41 @@ from marshmallow import Schema, ValidationError, fields, missing
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types import PayloadT
 from mistral_api.wire.field_errors import Issue, quote_value
-from mistral_api.wire.shapes import JsonSchema, Shape
+from mistral_api.wire.shapes import JsonSchema, Shape, Text, any_of
 
 _MISSING = Issue("missing_required_parameter", "Missing required parameter: '{param}'.")
 _UNKNOWN = Issue("unknown_parameter", "Unknown parameter: '{param}'.")
 
 
+def blank_is_absent(shape: Shape) -> Shape:
+    """Return a shape of strings that also takes the empty one, which counts as absent.
+
+    Clients send what was left empty in a form.
+    """
+
+    def check_unless_blank(value: object) -> None:
+        if value != "":
+            check(value)
+
+    check, json_schema = shape.check, any_of([*shape.alternatives, {"const": ""}])
+    return Shape(check_unless_blank, json_schema, *shape.types, convert=lambda text: text or missing)
+
+
+# The name of a model. Without one, the model that is served answers.
+MODEL = blank_is_absent(Text(1, 256))
+
+
 class Field(fields.Field[Any]):
-    """A field of a request, with the shape of its values."""
+    """A field of a request, with the shape of its values. What is converted to marshmallow's ``missing`` is dropped."""
 
     def __init__(self, shape: Shape, *, required: bool = False, load_default: object = missing) -> None:
         super().__init__(required=required, load_default=load_default)
         self.shape = shape
+        self._check, self._convert = shape.check, shape.convert
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        self.shape.check(value)
-        return value if self.shape.convert is None else self.shape.convert(value)
+        self._check(value)
+        return value if self._convert is None else self._convert(value)
 
 
 class RequestSchema(Schema, Generic[PayloadT]):

@@ -162,9 +162,11 @@ def check_choice(data: JsonObject) -> None:
     # Tools that earlier responses have loaded are not known here.
     continues = data.get("previous_response_id") is not None or data.get("conversation") is not None
     named = [each for each in choices_of(choice) if each["type"] not in HOSTED]
-    for each in () if continues else named:
-        if not any(names_tool(each, tool, namespace) for tool, namespace in callable_tools):
-            refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", field="tool_choice")
+    several = isinstance(choice, dict) and "tools" in choice
+    for index, each in () if continues else enumerate(choices_of(choice)):
+        if each["type"] not in HOSTED and not any(names_tool(each, *tool) for tool in callable_tools):
+            path = f".tools[{index}]" if several else ""
+            refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", path, field="tool_choice")
     if not response_forces_call(choice) or continues:
         return
     if choice == "required" and not declared and not callable_tools:

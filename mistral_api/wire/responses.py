@@ -127,7 +127,8 @@ class ResponseRequest(GenerationRequest[ResponsePayload]):
     tool_choice = Field(RESPONSE_TOOL_CHOICE)
     parallel_tool_calls = Field(Boolean())
     max_tool_calls = Field(Integer(1, INT32_MAX))
-    max_output_tokens = Field(Integer(16, INT32_MAX))
+    # OpenAI takes 16 or more. Clients that look whether a model answers ask for one.
+    max_output_tokens = Field(Integer(1, INT32_MAX))
     top_logprobs = Field(Integer(0, 20))
     text = Field(_TEXT_OPTIONS)
     reasoning = Field(_REASONING)

@@ -14,14 +14,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from marshmallow import INCLUDE, validates_schema
+from marshmallow import INCLUDE, missing, validates_schema
 
 from mistral_api.payload_types import JsonObject, PayloadT
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.wire.constraints import GRAMMAR, JSON_SCHEMA
 from mistral_api.wire.container_shapes import Array, Map, Object, Tuple, nullable, required
 from mistral_api.wire.field_errors import refuse
-from mistral_api.wire.request_schema import Field, RequestSchema
+from mistral_api.wire.request_schema import MODEL, Field, RequestSchema
 from mistral_api.wire.shapes import (
     INT32_MAX,
     TOKEN,
@@ -152,7 +152,18 @@ def refuse_choices_of_empty_prompt(data: ChatPayload) -> None:
         refuse("invalid_value", "'{param}' above 1 is only allowed with a prompt that is not empty.", field="n")
 
 
-_STOP = Text(1, STOP_CHARACTERS)
+_STOP = Text(0, STOP_CHARACTERS)
+
+
+def without_blank_stops(stop: str | list[str]) -> object:
+    """Return what ends an answer without empty strings, which end nothing; ``missing`` for an empty string alone."""
+    if isinstance(stop, str):
+        return stop or missing
+    return [each for each in stop if each]
+
+
+# What ends an answer: a string, or an array of strings.
+_STOPS = AnyOf(_STOP, Array(_STOP, 0, STOPS), expected="a string or an array of strings").converted(without_blank_stops)
 ADAPTERS = Array(Object(required(id=TOKEN, scale=Number(-LARGEST, LARGEST))), 0, MOST_ADAPTERS)
 
 
@@ -166,7 +177,7 @@ class GenerationRequest(RequestSchema[PayloadT]):
     class Meta:
         unknown = INCLUDE
 
-    model = Field(Text(1, 256))
+    model = Field(MODEL)
     session_id = Field(Text(1, SESSION_ID_LENGTH, SESSION_ID))
     use_history = Field(_NO_HISTORY)
     truncation = Field(_NO_TRUNCATION)
@@ -174,7 +185,7 @@ class GenerationRequest(RequestSchema[PayloadT]):
     temperature = Field(Number(0, 2))
     top_p = Field(Number(0, 1))
     n = Field(Integer(1, 128))
-    stop = Field(AnyOf(_STOP, Array(_STOP, 0, STOPS), expected="a string or an array of strings"))
+    stop = Field(_STOPS)
     seed = Field(Integer(*INT64))
     presence_penalty = Field(Number(-2, 2))
     frequency_penalty = Field(Number(-2, 2))

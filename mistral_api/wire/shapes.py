@@ -32,11 +32,20 @@ class Shape:
 
     ``types`` are the Python types of the values that can pass. ``convert``, where there is one, makes of a value that
     has passed what loading it returns; all other values are loaded as they are. Arrays, objects and alternatives apply
-    the conversions of their parts.
+    the conversions of their parts. ``changed_types`` are the types of the values that it changes, all of them unless
+    fewer are named.
     """
 
-    def __init__(self, check: Check, json_schema: JsonSchema, *types: type, convert: Conversion | None = None) -> None:
+    def __init__(
+        self,
+        check: Check,
+        json_schema: JsonSchema,
+        *types: type,
+        convert: Conversion | None = None,
+        changed_types: tuple[type, ...] | None = None,
+    ) -> None:
         self.check, self.json_schema, self.types, self.convert = check, json_schema, types, convert
+        self.changed_types = () if convert is None else types if changed_types is None else changed_types
 
     def refined(self, check: Check) -> Shape:
         """Return this shape with a second check of the values that pass the first."""
@@ -46,12 +55,12 @@ class Shape:
             first(value)
             check(value)
 
-        return Shape(check_both, self.json_schema, *self.types, convert=self.convert)
+        return Shape(check_both, self.json_schema, *self.types, convert=self.convert, changed_types=self.changed_types)
 
     def with_schema(self, schema: JsonSchema | Shape) -> Shape:
         """Return this shape with another JSON schema, maybe that of another shape."""
         json_schema = schema.json_schema if isinstance(schema, Shape) else schema
-        return Shape(self.check, json_schema, *self.types, convert=self.convert)
+        return Shape(self.check, json_schema, *self.types, convert=self.convert, changed_types=self.changed_types)
 
     def with_keywords(self, **keywords: object) -> Shape:
         """Return this shape with more keywords in its JSON schema."""
@@ -84,6 +93,11 @@ def any_of(json_schemas: list[JsonSchema]) -> JsonSchema:
 
 def pass_anything(_value: object) -> None:
     """Check nothing."""
+
+
+def pass_through(value: Any) -> Any:
+    """Convert nothing."""
+    return value
 
 
 ANYTHING = Shape(pass_anything, {}, str, bool, int, float, list, dict, type(None))
@@ -183,15 +197,23 @@ class Boolean(Shape):
 
 
 class Integer(Shape):
-    """A whole number within bounds; ``true`` and ``1.0`` are none."""
+    """A whole number within bounds. ``1.0`` is one, as in JSON schemas, and is loaded as 1; ``true`` is none."""
 
     def __init__(self, low: Limit = None, high: Limit = None) -> None:
         def check(value: object) -> None:
-            if isinstance(value, bool) or not isinstance(value, int):
-                refuse_type("an integer", value)
+            if type(value) is not int:
+                value = _whole(value)
             _check_bounds(value, low, high, "integer")
 
-        super().__init__(check, {"type": "integer"} | keywords(minimum=low, maximum=high), int)
+        json_schema = {"type": "integer"} | keywords(minimum=low, maximum=high)
+        super().__init__(check, json_schema, int, float, convert=int, changed_types=(float,))
+
+
+def _whole(value: object) -> int:
+    """Return a decimal without a fraction as an integer; refuse anything else."""
+    if type(value) is not float or not value.is_integer():
+        refuse_type("an integer", value)
+    return int(value)
 
 
 class Number(Shape):
@@ -241,14 +263,20 @@ class AnyOf(Shape):
         def check(value: object) -> None:
             checks.get(type(value), check_other_type)(value)
 
-        conversions = {kind: shape.convert for shape in shapes if shape.convert for kind in shape.types}
+        conversions = {kind: shape.convert for shape in shapes if shape.convert for kind in shape.changed_types}
 
         def convert(value: object) -> object:
             convert_kind = conversions.get(type(value))
             return value if convert_kind is None else convert_kind(value)
 
         json_schemas = [each for shape in shapes for each in shape.alternatives]
-        super().__init__(check, any_of(json_schemas), *by_type, convert=convert if conversions else None)
+        super().__init__(
+            check,
+            any_of(json_schemas),
+            *by_type,
+            convert=convert if conversions else None,
+            changed_types=tuple(conversions),
+        )
 
 
 def _first_that_passes(checks: list[Check]) -> Check:
@@ -305,7 +333,8 @@ class Component(Shape):
     """A shape that the OpenAPI document describes once, under a name, and refers to elsewhere."""
 
     def __init__(self, name: str, shape: Shape) -> None:
-        super().__init__(shape.check, {"$ref": f"#/components/schemas/{name}"}, *shape.types, convert=shape.convert)
+        reference = {"$ref": f"#/components/schemas/{name}"}
+        super().__init__(shape.check, reference, *shape.types, convert=shape.convert, changed_types=shape.changed_types)
         self.name, self.definition = name, shape.json_schema
 
 

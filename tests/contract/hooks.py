@@ -21,26 +21,16 @@ _NAMES = {
     "/completions": ("n_predict", "max_tokens"),
     "/infill": ("n_predict", "max_tokens"),
 }
-_MINIMUM = {"max_output_tokens": 16}
 _LIMITS = {"n": 2, "best_of": 2, "n_probs": 2}
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
 
 
 def _clip(body: dict[str, Any], name: str, most: int, low: int, high: int) -> None:
     if _is_integer(body.get(name)) and low <= body[name] <= high and not 0 <= body[name] <= most:
         body[name] = most
-
-
-def _normalize_integers(value: Any) -> Any:
-    """Write ``16.0`` as 16: JSON Schema counts both as integers, this API only the second."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, dict):
-        return {name: _normalize_integers(each) for name, each in value.items()}
-    return [_normalize_integers(each) for each in value] if isinstance(value, list) else value
 
 
 def _keep_one_continuation(body: dict[str, Any]) -> None:
@@ -53,23 +43,34 @@ def _keep_one_continuation(body: dict[str, Any]) -> None:
 
 def _limit_tokens(body: dict[str, Any], names: tuple[str, ...]) -> None:
     for name in ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"):
-        most = _MINIMUM.get(name, TOKENS)
-        _clip(body, name, most, -1, 2**31 - 1)
+        _clip(body, name, TOKENS, -1, 2**31 - 1)
     for name, most in _LIMITS.items():
         _clip(body, name, most, 1, 128)
     # A required field may be missing on purpose.
     if names != _REQUIRED and not any(body.get(name) is not None for name in names):
-        body[names[0]] = _MINIMUM.get(names[0], TOKENS)
+        body[names[0]] = TOKENS
+
+
+def _limit_options(body: dict[str, Any]) -> None:
+    """Limit the tokens of a request of Ollama's API."""
+    options = body.setdefault("options", {})
+    if isinstance(options, dict):
+        _clip(options, "num_predict", TOKENS, -2, 2**31 - 1)
+        options.setdefault("num_predict", TOKENS)
+    # A history that grows from request to request would fill the context.
+    if body.get("use_history") is True and body.get("truncate") in (None, True):
+        body["truncate"] = False
 
 
 @schemathesis.hook
 def before_call(_context: object, case: schemathesis.Case[Any], _options: dict[str, Any]) -> None:
     """Make a request small."""
-    case.body = _normalize_integers(case.body)
     if not isinstance(case.body, dict):
         return
     if case.path.startswith("/v1/responses"):
         _keep_one_continuation(case.body)
+    if case.path in ("/api/chat", "/api/generate"):
+        _limit_options(case.body)
     if case.path in _NAMES:
         _limit_tokens(case.body, _NAMES[case.path])
         if isinstance(case.body.get("store", True), bool):

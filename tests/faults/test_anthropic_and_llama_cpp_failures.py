@@ -1,4 +1,4 @@
-"""Anthropic's and llama.cpp's endpoints in front of a misbehaving model server: their clients get valid errors."""
+"""Other dialects than OpenAI's in front of a misbehaving model server: their clients get valid errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import requests
 from anthropic import Anthropic, APIStatusError, GatewayTimeoutError, InternalServerError, ServiceUnavailableError
 from anthropic.types import Message
 from anthropic.types.shared import ErrorResponse
+from ollama import ChatResponse, Client, ResponseError
 
 from tests.support.error_shape import assert_error_shape
 from tests.support.misbehaving_server import misbehaving_stack
@@ -30,6 +31,16 @@ def claude(server: Server) -> Iterator[Anthropic]:
     """The anthropic package without retries."""
     with Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=20) as made:
         yield made
+
+
+@pytest.fixture
+def llama(server: Server) -> Iterator[Client]:
+    """The ollama package."""
+    with Client(host=server.url, timeout=20) as made:
+        yield made
+
+
+HI = [{"role": "user", "content": "Hi"}]
 
 
 def _body(model: str) -> dict[str, Any]:
@@ -90,6 +101,54 @@ def test_anthropic_stream_renders_tool_calls_as_tool_use_blocks(server: Server, 
     assert message.stop_reason == "tool_use"
     used = message.usage
     assert (used.input_tokens, used.cache_read_input_tokens, used.output_tokens) == (4, 3, 9)
+
+
+def test_ollama_client_raises_with_the_status_when_the_model_server_fails(server: Server, llama: Client) -> None:
+    for stream in (False, True):
+        with pytest.raises(ResponseError, match="model server") as failure:
+            list(llama.chat("breaks-500", HI, stream=stream))
+        assert failure.value.status_code == 502
+    answer = requests.post(f"{server.url}/api/chat", json={"model": "breaks-500", "messages": HI}, timeout=20)
+    assert list(answer.json()) == ["error"]
+    assert answer.headers["X-Error-Source"] == "model-server"
+
+
+@pytest.mark.parametrize("model", ["cut-stream", "error-event"])
+def test_ollama_client_raises_when_a_stream_fails_midway_and_the_text_is_stored(
+    server: Server, llama: Client, model: str
+) -> None:
+    said: list[str | None] = []
+    # The package has no parameter for fields of others.
+    body = {"model": f"{model}:latest", "messages": HI, "session_id": f"ollama-{model}"}
+    with pytest.raises(ResponseError) as failure:
+        said.extend(
+            part.message.content for part in llama._request(ChatResponse, "POST", "/api/chat", json=body, stream=True)
+        )
+    assert said == ["one"]
+    assert failure.value.error
+    assert _stored(server, f"ollama-{model}") == [("user", "Hi", "complete"), ("assistant", "one", "interrupted")]
+    raw = requests.post(f"{server.url}/api/chat", json=body, timeout=20)
+    first, last = map(orjson.loads, raw.content.splitlines())
+    assert (raw.status_code, raw.headers["Content-Type"]) == (200, "application/x-ndjson")
+    assert (first["message"]["content"], list(last)) == ("one", ["error"])
+
+
+def test_ollama_stream_brings_each_tool_call_whole(llama: Client) -> None:
+    parts = list(llama.chat("calls-tools", HI, stream=True))
+    assert [part.message.content for part in parts] == ["Well.", "", ""]
+    calls = parts[1].message.tool_calls or []
+    assert [(call.function.name, call.function.arguments) for call in calls] == [("add", {"x": 1}), ("stop", {})]
+    assert (parts[2].done, parts[2].prompt_eval_count, parts[2].eval_count) == (True, 7, 9)
+
+
+def test_ollama_list_names_the_models_of_another_engine(server: Server, llama: Client) -> None:
+    names = [model.model for model in llama.list().models]
+    assert "fine:latest" in names
+    shown = llama.show("fine")
+    assert shown.capabilities == ["completion", "tools"]
+    assert (shown.details and shown.details.family, shown.modelinfo) == ("", {"general.architecture": "unknown"})
+    whole = llama.chat("fine:latest", HI)
+    assert (whole.message.content, whole.done_reason, whole.eval_count) == ("fine", "stop", 1)
 
 
 @pytest.mark.parametrize(

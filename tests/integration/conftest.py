@@ -17,6 +17,7 @@ from mistral_api.recording.exchange import Exchange
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
 from tests.support.databases import empty_tables
+from tests.support.prepared_postgres import copy_prepared_postgres
 from tests.support.processes import SCHEMA, Server, temporary_data_dir, wait_for
 
 
@@ -24,6 +25,7 @@ from tests.support.processes import SCHEMA, Server, temporary_data_dir, wait_for
 def database_engine() -> Iterator[Engine]:
     """An application's engine on its own PostgreSQL, with the schema created."""
     with temporary_data_dir() as data_dir:
+        copy_prepared_postgres(data_dir)
         running = start_embedded_postgres(data_dir)
         app = create_app(Settings(database_url=running.url, database_schema=SCHEMA, data_dir=data_dir))
         prepare_database(app)

@@ -107,5 +107,5 @@ def test_unsupported_model_server_admin_requests_are_refused_by_code(server: Ser
     assert _ask(server, "POST", "/models/load", {"model": "a"}).status_code == 404
     assert _ask(server, "GET", "/lora-adapters").json() == []
     assert _ask(server, "POST", "/lora-adapters", []).json() == {"success": True}
-    assert_error_shape(_ask(server, "POST", "/lora-adapters", [5]).json(), param="adapters[0]", code="invalid_type")
+    assert_error_shape(_ask(server, "POST", "/lora-adapters", [5]).json(), param="[0]", code="invalid_type")
     assert_error_shape(_ask(server, "POST", "/slots/0?action=dance").json(), param="action", code="invalid_value")

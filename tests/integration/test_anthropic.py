@@ -29,7 +29,7 @@ WEATHER = {
     "description": "The weather in a city.",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
-WEB_SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+WEB_SEARCH: Any = {"type": "web_search_20250305", "name": "web_search"}
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
 
 
@@ -219,11 +219,14 @@ def test_tool_with_a_name_of_128_characters_is_called(server: Server, claude: An
     assert [block.name for block in message.content if block.type == "tool_use"] == [name]
 
 
+SCHEMA_FIELD = "output_config.format.schema"
+
+
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]}]}, "messages[0].content[1]"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, "output_config"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {"$ref": "#/no"}}}}, SCHEMA_FIELD),
     ],
 )  # fmt: skip
 def test_anthropic_error_names_the_field_as_the_client_sent_it(

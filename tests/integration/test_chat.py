@@ -7,7 +7,6 @@ import orjson
 import pytest
 import requests
 
-from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server
 
 HELLO = [{"role": "user", "content": "Hello, how are you?"}]
@@ -22,24 +21,6 @@ def test_chat_completion_has_text_usage_and_a_session_id(server: Server, http: r
     assert body["usage"]["completion_tokens"] == 8
     assert body["session_id"] == answer.headers["X-Session-Id"]
     assert re.fullmatch(r"sess_[0-9a-f]{32}", body["session_id"])
-
-
-def test_example_request_succeeds_without_its_unknown_model(server: Server, http: requests.Session) -> None:
-    request = {
-        "messages": HELLO,
-        "model": "mistral-7b-instruct",
-        "temperature": 0.7,
-        "max_tokens": 300,
-        "session_id": "optional-session-id",
-    }
-    refused = http.post(f"{server.url}/v1/chat/completions", json=request, timeout=60)
-    assert refused.status_code == 404
-    assert_error_shape(refused.json(), code="model_not_found", param="model")
-    assert "SmolLM2-135M-Instruct.Q4_1" in refused.json()["error"]["message"]
-    answered = http.post(
-        f"{server.url}/v1/chat/completions", json=request | {"model": None, "max_tokens": 4}, timeout=60
-    )
-    assert answered.json()["session_id"] == "optional-session-id"
 
 
 def test_chat_stream_is_relayed_event_by_event(server: Server, http: requests.Session, session_id: str) -> None:

@@ -55,7 +55,7 @@ def test_every_route_refuses_other_hosts_and_pages_of_other_origins(server: Serv
                 answer = _ask(each, method, path, **headers)
                 assert answer.status_code == status, (method, path, headers)
                 assert "Access-Control-Allow-Origin" not in answer.headers
-                if method != "HEAD" and "error" in answer.json():
+                if method != "HEAD" and isinstance(answer.json().get("error"), dict):  # Ollama's is a sentence
                     assert answer.json()["error"].get("code", code) == code
 
 

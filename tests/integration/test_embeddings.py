@@ -15,6 +15,7 @@ import psycopg2.extras
 import pytest
 import requests
 from langchain_openai import OpenAIEmbeddings
+from ollama import Client, ResponseError
 from openai import BadRequestError, NotFoundError, OpenAI
 from openai.types import CreateEmbeddingResponse
 from pydantic import SecretStr
@@ -127,7 +128,7 @@ def test_token_inputs_give_the_same_embeddings_as_texts(
         by_token = embedder.embeddings.create(model="embedder", input=given)
         assert _cosine(by_token.data[0].embedding, by_text.data[0].embedding) > 0.999
     refused = _post(embedding, {"input": [[10**8]]})
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[0][0]")
 
 
 def test_fewer_dimensions_are_the_first_ones_scaled_to_length_1(embedder: OpenAI) -> None:
@@ -265,3 +266,32 @@ def test_input_that_no_context_could_hold_is_refused_before_the_model_server_is_
     assert (error["code"], error["param"]) == ("context_length_exceeded", param)
     assert answer.headers["X-Error-Source"] == "api"
     assert _post(embedding, {"input": "Hi", "made_up": 1}).elapsed.total_seconds() < 10
+
+
+def test_ollama_client_gets_the_embeddings_of_openais(embedding: Server, embedder: OpenAI) -> None:
+    texts = ["What is a panda?", "A bear."]
+    same = [each.embedding for each in embedder.embeddings.create(model="embedder", input=texts).data]
+    with Client(host=embedding.url, timeout=60) as llama:
+        assert [model.model for model in llama.list().models][1:] == ["embedder:latest", "second-name:latest"]
+        assert llama.show("embedder").capabilities == ["embedding"]
+        answer = llama.embed("embedder:latest", texts)
+        assert (answer.model, answer.prompt_eval_count) == ("embedder:latest", 8)
+        assert answer.total_duration
+        for mine, theirs in zip(answer.embeddings, same, strict=True):
+            assert list(mine) == pytest.approx(theirs, abs=1e-3)
+        assert [len(each) for each in llama.embed("embedder", texts[0], dimensions=8).embeddings] == [8]
+        assert list(llama.embed("embedder", "").embeddings) == []
+        alone = embedder.embeddings.create(model="embedder", input=texts[0]).data[0].embedding
+        older = llama.embeddings("embedder", texts[0]).embedding
+        assert _cosine(list(older), alone) == pytest.approx(math.hypot(*older), rel=1e-3)  # its length is not 1
+        assert list(llama.embeddings("embedder", "").embedding) == []
+
+
+def test_ollama_input_that_is_too_long_is_cut_off_unless_it_may_not(embedding: Server) -> None:
+    with Client(host=embedding.url, timeout=60) as llama:
+        long = "panda " * 600
+        answer = llama.embed("embedder", ["short", long])
+        assert [len(each) for each in answer.embeddings] == [SIZE, SIZE]
+        with pytest.raises(ResponseError, match=r"input\[1\]") as refused:
+            llama.embed("embedder", ["short", long], truncate=False)
+        assert refused.value.status_code == 400

@@ -35,6 +35,7 @@ _OTHERS = {
     "keys.rotate": "admin",
     "model_server.act_on_slot": "admin",
     "models.retrieve_model": "the models are everybody's",
+    "ollama_models.add_blob": "always refused",
 }
 
 

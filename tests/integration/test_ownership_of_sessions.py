@@ -20,12 +20,15 @@ pytestmark = pytest.mark.slow
 
 _CHAT = {"messages": [{"role": "user", "content": "About WORD."}], "max_tokens": 2}
 _RAW = {"prompt": "About WORD.", "n_predict": 2}
+_OLLAMA = {"stream": False, "options": {"num_predict": 2}}
 # A request that takes a ``session_id``, for each such operation: its path, and its body.
 GENERATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat.create_chat_completion": (CHAT_PATH, _CHAT),
     "completions.create_completion": ("/v1/completions", {"prompt": "About WORD.", "max_tokens": 2}),
     "responses.create": (RESPONSES, {"input": "About WORD.", "max_output_tokens": 16}),
     "anthropic.create_message": ("/v1/messages", _CHAT),
+    "ollama.chat": ("/api/chat", _OLLAMA | {"messages": _CHAT["messages"]}),
+    "ollama.generate": ("/api/generate", _OLLAMA | {"prompt": "About WORD."}),
     "llama_cpp.complete": ("/completion", _RAW),
     "llama_cpp.completion_alias": ("/completions", _RAW),
 }

@@ -114,6 +114,17 @@ def test_headers_tell_what_is_left_and_when_to_try_again(api: LimitedApi, owner:
     assert api.send(key, "GET", "/v1/models").status_code == 200
 
 
+def test_ollama_clients_get_errors_of_their_own(api: LimitedApi, owner: str) -> None:
+    key = api.make_key(owner, requests_per_minute=1)
+    body = {"messages": MESSAGES, "options": {"num_predict": 2}}
+    answer = api.send(key, "POST", "/api/chat", body)
+    assert answer.headers["Content-Type"] == "application/x-ndjson"
+    assert json.loads(answer.text.splitlines()[-1])["done"] is True
+    refused = api.send(key, "POST", "/api/chat", body)
+    assert (refused.status_code, list(refused.json())) == (429, ["error"])
+    assert int(refused.headers["Retry-After"]) >= 1
+
+
 def test_callers_without_limits_get_no_headers(api: LimitedApi, owner: str) -> None:
     headers = api.send(api.make_key(owner), "GET", "/v1/models").headers
     assert not [name for name in headers if "ratelimit" in name.lower()]

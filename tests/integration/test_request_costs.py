@@ -86,7 +86,7 @@ def test_costly_fields_are_refused_and_others_are_answered_at_once(
 @pytest.mark.parametrize(
     ("content", "code", "param"),
     [
-        (b'{"messages": [{"role": "user", "content": "Hi", "content": "Ho"}]}', "duplicate_key", "content"),
+        (b'{"messages": [{"role": "user", "content": "Hi", "content": "Ho"}]}', "duplicate_key", "messages[0].content"),
         (b'{"messages": ' + b"[" * 101 + b"]" * 101 + b"}", "invalid_value", "messages"),
         (b'{"messages": [' + b"{}," * 600_000 + b"{}]}", "array_above_max_length", None),
     ],

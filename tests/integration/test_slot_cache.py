@@ -59,7 +59,17 @@ def engine() -> Iterator[RunningEngine]:
     """An engine started once for the module: each test uses up a slot or two."""
     with temporary_data_dir() as data_dir:
         settings = Settings(data_dir=data_dir, model_server_port=free_port(), parallel=16, context_size=16 * 1024)
-        command = [sys.executable, "-m", "mistral_api.embedded.engine", "-m", str(demo_model_path()), "-np", "16"]
+        command = [
+            sys.executable,
+            "-m",
+            "mistral_api.embedded.engine",
+            "-m",
+            str(demo_model_path()),
+            "-np",
+            "16",
+            "-t",
+            "1",
+        ]
         flags = SlotCacheManager(settings, "same").flags()
         port = ["--port", str(settings.model_server_port), "-c", str(settings.context_size)]
         process = subprocess.Popen([*command, *port, *flags], env=clean_environment(), stderr=subprocess.DEVNULL)

@@ -12,6 +12,7 @@ import requests
 
 from tests.support.misbehaving_server import misbehaving_server
 from tests.support.otlp_receiver import OtlpReceiver, ReceivedSpan, otlp_receiver
+from tests.support.prepared_postgres import copy_prepared_postgres
 from tests.support.processes import Server, is_live, launch_server, temporary_data_dir, wait_for
 
 INTERNAL, SERVER, CLIENT = 1, 2, 3
@@ -68,6 +69,7 @@ def traced() -> Iterator[TracedApi]:
             "OTEL_BSP_SCHEDULE_DELAY": "100",
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
         }
+        copy_prepared_postgres(folder)
         with launch_server(folder, **settings) as api:
             wait_for(lambda: _is_live(api), "the API", 60)
             yield TracedApi(api, receiver, heads)

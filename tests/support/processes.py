@@ -23,16 +23,16 @@ import requests
 from mistral_api.control.server_key import key_file
 from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.settings import setting_fields
+from tests.support import prepared_postgres
+from tests.support.prepared_postgres import copy_prepared_postgres
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 90.0
+SCHEMA = prepared_postgres.SCHEMA
 STOP_SECONDS = 40.0
 # Settings in the environment of the tests must not reach the servers under test.
 _SETTINGS = frozenset(name for name, _ in setting_fields())
 _SETTING_PREFIXES = ("LLAMA_", "EMBEDDING_LLAMA_")
-
-# Every test runs with the tables in this schema, where it is set (CONTRIBUTING.md).
-SCHEMA = os.environ.get("TEST_DATABASE_SCHEMA") or None
 
 
 # Below the ports that the system gives to outgoing connections (from 32768 on Linux, 49152 on Windows): none of those
@@ -250,10 +250,16 @@ def launch_server(data_dir: Path, *options: str, **settings: str) -> Iterator[Se
 
 @contextlib.contextmanager
 def running_server(data_dir: Path, **settings: str) -> Iterator[Server]:
-    """Run the stack, and yield it when it is ready."""
+    """Run the stack, and yield it when it is ready. A DATA_DIR without a database gets one that was made before."""
+    _copy_database(data_dir, settings)
     with launch_server(data_dir, **settings) as server:
         wait_until_ready(server)
         yield server
+
+
+def _copy_database(data_dir: Path, settings: dict[str, str]) -> None:
+    if not settings.keys() & {"DATABASE_URL", "DATABASE_SCHEMA"}:
+        copy_prepared_postgres(data_dir)
 
 
 def wait_until_ready(server: Server) -> None:
@@ -271,6 +277,7 @@ def running_api(data_dir: Path, **settings: str) -> Iterator[Server]:
     """Run ``waitress-serve wsgi:app`` in front of a model server that runs already; stop it with SIGTERM."""
     port = free_port()
     data_dir.mkdir(exist_ok=True, mode=0o711)
+    _copy_database(data_dir, settings)
     log_path = data_dir.parent / f"api-{port}.log"
     command = [str(Path(sys.executable).parent / "waitress-serve"), f"--listen=127.0.0.1:{port}", "--threads=16"]
     environment = clean_environment(DATA_DIR=str(data_dir), **settings)

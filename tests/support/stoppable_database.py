@@ -10,6 +10,7 @@ import psutil
 
 from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from tests.support.databases import open_cursor
+from tests.support.prepared_postgres import copy_prepared_postgres
 from tests.support.processes import postgres_processes
 
 
@@ -18,6 +19,7 @@ class StoppableDatabase:
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
+        copy_prepared_postgres(data_dir)
         self._running: EmbeddedPostgres = start_embedded_postgres(data_dir)
         self.url = self._running.url
 

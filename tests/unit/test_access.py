@@ -167,11 +167,11 @@ def test_missing_scope_is_refused_by_name() -> None:
 def test_public_paths_and_preflights_need_no_key_and_give_no_scope() -> None:
     gate = Gate(Settings(cors_origins=("http://localhost:3000",)), KEYS)
     preflight = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
-    for head in (request_head(path="/health"), request_head("OPTIONS", headers=preflight)):
+    for head in (request_head(path="/"), request_head(path="/health"), request_head("OPTIONS", headers=preflight)):
         assert gate.admit(head).scopes == frozenset()
     assert gate.admit(request_head(path="/health/live", headers=_bearer("wrong"))).key is None
     assert gate.admit(request_head(path="/health", headers=_bearer(SECRET))).key == ADA.key
-    for path in ("/health/", "/healthy", "/v1/models", "/", "/unknown"):
+    for path in ("/healthy", "/v1/models", "/docs", "/unknown"):
         with pytest.raises(Unauthorized):
             gate.admit(request_head(path=path))
 

@@ -72,8 +72,8 @@ def test_depth_up_to_the_bound_is_taken() -> None:
         ({"messages": HELLO} | many(80_000), None),
         ({"messages": HELLO, "chat_template_kwargs": many(40_000)}, "chat_template_kwargs"),
         ({"messages": HELLO, "logit_bias": many(40_000)}, "logit_bias"),
-        ({"messages": HELLO, "tools": [{"a": {"b": many(2000)}}]}, "tools"),
-        ([HELLO, many(2000)], None),
+        ({"messages": HELLO, "tools": [{"a": {"b": many(2000)}}]}, "tools[0].a.b"),
+        ([HELLO, many(2000)], "[1]"),
     ],
 )
 def test_an_object_with_too_many_keys_is_refused_by_field(body: Any, param: str | None) -> None:
@@ -86,9 +86,9 @@ def test_an_object_with_too_many_keys_is_refused_by_field(body: Any, param: str 
     ("content", "name"),
     [
         (b'{"prompt":"a","prompt":"b"}', "prompt"),
-        (b'{"messages":[{"role":"user","content":"a","role":"system"}]}', "role"),
-        (b'{"a":{"\\u0062":1,"b":2}}', "b"),
-        (b'{"a:b":{"\\"":1,"\\"":2}}', '"'),
+        (b'{"messages":[{"role":"user","content":"a","role":"system"}]}', "messages[0].role"),
+        (b'{"a":{"\\u0062":1,"b":2}}', "a.b"),
+        (b'{"a:b":{"\\"":1,"\\"":2}}', 'a:b."'),
         (b'{"\\\\":":",\n "\\\\" : ":"}', "\\"),
     ],
 )

@@ -50,7 +50,7 @@ def test_every_embedding_input_form_passes_unchanged(given: Any) -> None:
         ({"input": "x", "encoding_format": "hex"}, "encoding_format", "invalid_value"),
         ({"input": "x", "dimensions": 0}, "dimensions", "integer_below_min_value"),
         ({"input": "x", "dimensions": "many"}, "dimensions", "invalid_type"),
-        ({"input": "x", "model": ""}, "model", "invalid_value"),
+        ({"input": "x", "model": 7}, "model", "invalid_type"),
     ],
 )
 def test_bad_embeddings_request_is_refused_by_field(fields: dict[str, Any], param: str, code: str) -> None:

@@ -37,6 +37,13 @@ def test_grammar_lets_a_template_finish_the_thinking_that_it_begins() -> None:
     assert not any(rule.startswith("root ") for rule in rules)
 
 
+def test_grammar_of_the_client_is_not_replaced() -> None:
+    form = {"type": "json_schema", "json_schema": {"schema": NUMBER}}
+    payload: Any = {"messages": [], "response_format": form, "grammar": "root ::= [a-z]"}
+    with pytest.raises(InvalidRequest, match="cannot both be given"):
+        enforce_schemas(payload, lambda _path, _body: {}, chat=True)
+
+
 def test_schema_of_a_completion_is_sent_as_a_grammar() -> None:
     payload: Any = {"prompt": "x", "json_schema": {"type": "boolean"}}
     sent = enforce_schemas(payload, lambda _path, _body: {}, chat=False)

@@ -1,9 +1,11 @@
 """The error body and headers of every exception of ours."""
 
 import inspect
+from collections.abc import Iterator
 
 import orjson
 import pytest
+from flask import Flask, g
 
 from mistral_api import errors
 from mistral_api.errors import ApiError, InvalidRequest, ModelLoading, error_event
@@ -21,12 +23,21 @@ def _every_kind() -> list[type[ApiError]]:
     return found
 
 
+@pytest.fixture
+def _request() -> Iterator[None]:
+    """A request of an API without a shape of its own."""
+    with Flask("test_errors").test_request_context("/v1/chat/completions"):
+        g.client_request_id = "req_1"
+        yield
+
+
 def _speaks_freely(kind: type[ApiError]) -> bool:
     """Whether the message is the only argument that is needed; the others have one of their own, or need more."""
     parameters = inspect.signature(kind).parameters.values()
     return {each.name for each in parameters if each.default is each.empty} - {"code"} == {"message"}
 
 
+@pytest.mark.usefixtures("_request")
 @pytest.mark.parametrize(
     "kind", [kind for kind in _every_kind() if _speaks_freely(kind)], ids=lambda kind: kind.__name__
 )
@@ -46,6 +57,7 @@ def test_exception_tree_in_the_docstring_names_every_exception() -> None:
             assert kind.__name__ in documented
 
 
+@pytest.mark.usefixtures("_request")
 def test_retry_after_header_is_rounded_up_to_whole_seconds() -> None:
     assert error_response(ModelLoading("Loading.", retry_after=0.2)).headers["Retry-After"] == "1"
     assert error_response(ModelLoading("Loading.", retry_after=4.2)).headers["Retry-After"] == "5"

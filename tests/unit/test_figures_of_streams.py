@@ -135,8 +135,11 @@ def test_client_gets_the_figures_that_it_asked_for_and_no_others(wants_usage: bo
     if relayed is None:
         relayed = b"".join(map(renderer.event, batch.events))
     sent = [orjson.loads(event[6:]) for event in relayed.split(b"\n\n") if event]
+    no_usage = {"usage": None} if wants_usage else {}
     expected = [event if wants_timings or event is USAGE else plain for event in events]
-    assert sent == [event for event in expected if wants_usage or event is not USAGE]
+    assert sent == [
+        event if event is USAGE else event | no_usage for event in expected if wants_usage or event is not USAGE
+    ]
 
 
 def test_chunks_without_figures_are_relayed_untouched_before_anybody_decodes_them() -> None:
@@ -144,3 +147,43 @@ def test_chunks_without_figures_are_relayed_untouched_before_anybody_decodes_the
     batch = EventBatch(encode_event(piece("a", usage_note=1)))
     assert renderer.relay(batch) is batch.raw
     assert renderer.event(StreamEvent(b": ping\n\n")) == b": ping\n\n"
+
+
+WITH_USAGE: ChatPayload = {"stream_options": {"include_usage": True}}
+
+
+def _sent(payload: ChatPayload, *events: dict[str, Any], at_once: bool) -> list[dict[str, Any]]:
+    """Return what a client is sent of these events, which arrive together or one by one."""
+    renderer, raw = ChatRenderer(Transcript(), payload, "sess_1"), list(map(encode_event, events))
+    sent = b""
+    for batch in [EventBatch(b"".join(raw))] if at_once else map(EventBatch, raw):
+        relayed = renderer.relay(batch)
+        sent += b"".join(map(renderer.event, batch.events)) if relayed is None else relayed
+    return [orjson.loads(event[6:]) for event in sent.split(b"\n\n") if event]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_every_chunk_but_the_last_has_null_usage_where_the_client_asks_for_it(at_once: bool) -> None:
+    text = piece('}\n\n", "usage": {}}', object="chat.completion.chunk")
+    null = text | {"usage": None}  # as engines send it that do as OpenAI does
+    assert _sent(WITH_USAGE, text, null, text, USAGE, at_once=at_once) == [null, null, null, USAGE]
+    assert _sent({}, text, text, USAGE, at_once=at_once) == [text, text]
+
+
+def test_timings_of_another_form_stay() -> None:
+    nested = piece("a") | {"timings": {"prompt": {"ms": 1}}}
+    assert _sent({}, nested, piece("b", **timings(1)), at_once=True) == [nested, piece("b")]
+
+
+def test_all_chunks_of_a_stream_say_what_has_generated_them() -> None:
+    """llama.cpp's own fingerprint, in whatever event it stands first, and nothing that a text quotes."""
+    events = [
+        progress(3) | {"system_fingerprint": "b0-unknown"},
+        *(piece('"system_fingerprint":"b0-unknown"', system_fingerprint="b0-unknown") for _ in range(2)),
+    ]
+    chunks = ChunkStream(
+        cast("UpstreamResponse", _Answer(events, cut=False)), show_progress=True, fingerprint="engine-1-abc"
+    )
+    sent = [event.data or {} for batch in chunks for event in batch.events]
+    assert [each.get("system_fingerprint") for each in sent] == ["engine-1-abc"] * 3
+    assert sent[1]["choices"][0]["delta"]["content"] == '"system_fingerprint":"b0-unknown"'

@@ -18,7 +18,7 @@ from mistral_api.web.openapi_document import build_document, described_routes
 from mistral_api.web.operations import OPERATIONS
 from tests.support.processes import ROOT
 
-DOCS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/api.md")}
+DOCS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/api.md", "docs/ollama.md")}
 _BASE = "http://127.0.0.1:9000"
 
 

@@ -11,7 +11,7 @@ from mistral_api.analytics.usage_stats import UsageStats
 from mistral_api.conversations.conversation import ConversationBody, ConversationSummary, MessageBody
 from mistral_api.errors import ErrorBody
 from mistral_api.generation.anthropic_renderer import AnthropicErrorBody
-from mistral_api.payload_types import anthropic, chat, completions, responses
+from mistral_api.payload_types import anthropic, chat, completions, ollama, responses
 from mistral_api.upstream.model_servers import ModelServerHealth
 from mistral_api.web.anthropic import AnthropicTokenCount
 from mistral_api.web.models import ModelBody
@@ -33,6 +33,7 @@ from mistral_api.wire import (
     stored_bodies,
 )
 from mistral_api.wire import anthropic as anthropic_shapes
+from mistral_api.wire import ollama as ollama_shapes
 from mistral_api.wire.embeddings import EmbeddingsPayload, RerankPayload
 from mistral_api.wire.llama_cpp import COMPLETION, InfillRequest, LlamaCppCompletionRequest
 from mistral_api.wire.request_schema import RequestSchema
@@ -40,7 +41,7 @@ from mistral_api.wire.responses import ResponseRequest
 from mistral_api.wire.shapes import Component
 
 # Fields of requests that are passed on unchecked, or that we add.
-UNDECLARED = {"verbose", "thinking_budget_tokens"}
+UNDECLARED = {"verbose", "thinking_budget_tokens", "shown_model"}
 ITEM_TYPES = [
     responses.MessageItem,
     responses.ReasoningItem,
@@ -84,6 +85,16 @@ def _names(payload_type: Any) -> set[str]:
         (anthropic_shapes.ANTHROPIC_MESSAGE, anthropic.AnthropicMessage),
         (anthropic_shapes.ANTHROPIC_TOKEN_COUNT, AnthropicTokenCount),
         (anthropic_shapes.ANTHROPIC_ERROR, AnthropicErrorBody),
+        (ollama_shapes.OLLAMA_CHAT, ollama.OllamaChat),
+        (ollama_shapes.OLLAMA_GENERATE, ollama.OllamaGenerate),
+        (ollama_shapes.OLLAMA_ERROR, ollama.OllamaErrorBody),
+        (ollama_shapes.OLLAMA_MODELS, ollama.OllamaModelList),
+        (ollama_shapes.OLLAMA_RUNNING, ollama.OllamaRunningModels),
+        (ollama_shapes.OLLAMA_SHOW, ollama.OllamaShow),
+        (ollama_shapes.OLLAMA_VERSION, ollama.OllamaVersion),
+        (ollama_shapes.OLLAMA_EMBEDDINGS, ollama.OllamaEmbeddings),
+        (ollama_shapes.OLLAMA_EMBEDDING, ollama.OllamaEmbedding),
+        (ollama_shapes.OLLAMA_PROGRESS, ollama.OllamaProgress),
     ],
     ids=lambda each: each.name if isinstance(each, Component) else "",
 )
@@ -124,6 +135,9 @@ def test_types_of_items_have_the_declared_fields() -> None:
         (RerankPayload, [RerankRequest]),
         # What is common with a chat is checked as a chat's.
         (anthropic.MessagesPayload, [anthropic_shapes.MessagesRequest, ChatCompletionRequest]),
+        (ollama.OllamaChatPayload, [ollama_shapes.OllamaChatRequest]),
+        (ollama.OllamaGeneratePayload, [ollama_shapes.OllamaGenerateRequest]),
+        (ollama.OllamaEmbedPayload, [ollama_shapes.OllamaEmbedRequest, ollama_shapes.OllamaEmbeddingsRequest]),
         (queries.MessagePageFilter, [ConversationQuery]),
         (queries.ConversationFilter, [ConversationListQuery]),
         (queries.CompletionFilter, [CompletionListQuery]),

@@ -114,7 +114,7 @@ def test_null_fields_and_inert_chat_fields_are_accepted() -> None:
          "tool_choice.tools[0].type"),
         ({"tool_choice": "required", "tools": [TOOL], "ignore_eos": True}, "mutually_exclusive_parameters",
          "ignore_eos"),
-        ({"max_output_tokens": 15}, "integer_below_min_value", "max_output_tokens"),
+        ({"max_output_tokens": 0}, "integer_below_min_value", "max_output_tokens"),
         ({"top_logprobs": 21}, "integer_above_max_value", "top_logprobs"),
         ({"n": 2}, "integer_above_max_value", "n"),
         ({"temperature": 2.1}, "decimal_above_max_value", "temperature"),

@@ -49,6 +49,9 @@ def _forces_call(choice: object) -> bool:
 def _constraint(placed: PlacedSchema, form: Form) -> Constraint:
     try:
         enforced = enforce_schema(placed.schema, form)
+        if form is Form.TEXT:
+            # Its grammar costs what the schema costs that it could be, of which is known what is harmless.
+            enforced = enforce_schema(placed.schema, Form.ANSWER)
     except SchemaRefused as refused:
         raise refusal(placed.path, refused) from refused
     return _checked(placed, enforced)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,10 @@ _INFERRED_BY_ENGINE = ("properties", "additionalProperties", "items", "prefixIte
 _PLAIN_REFERENCE = re.compile(r"#/(\$defs|definitions)/[A-Za-z0-9_]+")
 _MOST_GOALS = 4_000
 _MOST_ALIASES = 8
+# Of processor time: a schema of ordinary size takes some milliseconds.
+_MOST_SECONDS = 2.0
+# The most alternatives of which each is compared with each.
+_MOST_COMPARED = 150
 _MOST_COMBINATIONS = 200
 _ENDLESS = "it refers to itself without an end"
 _NOT_EXCLUSIVE = (
@@ -82,6 +87,7 @@ class SchemaCompiler:
     def __init__(self, schema: JsonObject, rules: Rules) -> None:
         self.context = Context(SchemaParts(schema), rules)
         self._schema = schema
+        self._deadline = time.thread_time() + _MOST_SECONDS
         self._numbers: dict[tuple[int, ...], int] = {}
         self._definitions: dict[int, Value] = {}
         self._notes: dict[int, JsonObject] = {}
@@ -135,7 +141,7 @@ class SchemaCompiler:
 
     def _compile_new(self, key: tuple[int, ...], goal: list[JsonObject]) -> Value:
         number = self._numbers[key] = len(self._numbers)
-        if number >= _MOST_GOALS:
+        if number >= _MOST_GOALS or time.thread_time() > self._deadline:
             raise SchemaRefused("", "it is too large, once its parts are merged")
         self._goals.append(goal)
         self._note(number, goal)
@@ -288,7 +294,10 @@ class SchemaCompiler:
             except Impossible:
                 continue
         compare = Exclusivity(self._definitions)
-        if not all(compare.excludes(one, other) for one, other in itertools.combinations(values, 2)):
+        if compare.are_distinct_literals(values):
+            return
+        pairs = itertools.combinations(values, 2)
+        if len(values) > _MOST_COMPARED or not all(compare.excludes(one, other) for one, other in pairs):
             self.context.give_up(choice.part, choice.keyword, _NOT_EXCLUSIVE)
 
     def _plain(self, bases: list[JsonObject]) -> Value:

@@ -21,6 +21,7 @@ from mistral_api.constraints.schemas.values import (
 )
 
 _MOST_DEPTH = 8
+_EXACT = 2**53
 _WIDE = {"integer": "number"}
 _KINDS: dict[type, str] = {
     IntegerRange: "number",
@@ -38,6 +39,12 @@ class Exclusivity:
 
     def __init__(self, definitions: dict[int, Value]) -> None:
         self._definitions = definitions
+
+    def are_distinct_literals(self, values: list[Value]) -> bool:
+        """Return whether all of these are lists of values, and no value is in two of them."""
+        listed = [_loaded(found) for value in values if isinstance(found := self._resolved(value), Literals)]
+        known = [_identity(value) for each in listed for value in each]
+        return len(listed) == len(values) and len(set(known)) == len(known)
 
     def excludes(self, one: Value, other: Value, depth: int = 0) -> bool:
         """Return whether two sets surely have no value in common; False also where that is not known."""
@@ -94,6 +101,13 @@ def _types(value: Value) -> frozenset[str]:
 
 def _loaded(value: Literals) -> list[object]:
     return [json.loads(text) for text in value.texts]
+
+
+def _identity(value: object) -> str:
+    """Return what is the same for values that JSON Schema takes for the same; for some more too."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"number {float(value)}" if abs(value) < _EXACT else f"number {value}"
+    return f"{type_of(value)} {json.dumps(value, sort_keys=True)}"
 
 
 def _ranges_exclude(one: Value, other: Value) -> bool:

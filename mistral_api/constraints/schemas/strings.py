@@ -58,8 +58,9 @@ def _pattern(context: Context, bases: Bases) -> tuple[JsonObject, str, str] | No
     lenient, llama.cpp's own patterns of some formats do.
     """
     patterns = [(base, base["pattern"]) for base in bases if _has_pattern(context, base)]
-    if len({pattern for _, pattern in patterns}) > 1:
-        context.give_up(patterns[1][0], "pattern", "two patterns cannot be enforced together")
+    different = list(dict.fromkeys(pattern for _, pattern in patterns))
+    if len(different) > 1:
+        return patterns[1][0], "pattern", "^" + "".join(f"(?=[\\s\\S]*(?:{pattern}))" for pattern in different)
     if patterns:
         return patterns[0][0], "pattern", patterns[0][1]
     if context.rules.lenient:

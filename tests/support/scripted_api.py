@@ -1,0 +1,145 @@
+"""A server with this API's protocol that answers each chat as the test says, for what no model can be made to say.
+
+An answer is a list of steps: a chunk's delta, an event as it is (bytes), or one of the constants below. A refusal is a
+status with an error in OpenAI's shape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal, TypeAlias
+
+# The connection breaks; nothing comes until the client leaves.
+CUT: Literal["cut"] = "cut"
+WAIT: Literal["wait"] = "wait"
+Step: TypeAlias = Mapping[str, Any] | bytes | Literal["cut", "wait"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that is an error. ``headers`` go with it; ``body`` stands for the error where it is given."""
+
+    status: int
+    message: str = ""
+    code: str | None = None
+    param: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+    def content(self) -> bytes:
+        """Return the body."""
+        error = {"message": self.message, "type": "invalid_request_error", "param": self.param, "code": self.code}
+        return json.dumps({"error": error}).encode() if self.body is None else self.body
+
+
+@dataclass
+class ScriptedApi:
+    """The server: ``answers`` are given in their order; ``chats`` and ``headers`` are what it was sent."""
+
+    url: str = ""
+    answers: list[Sequence[Step] | Refusal] = field(default_factory=list)
+    chats: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    client_left: threading.Event = field(default_factory=threading.Event)
+    keeps_sessions: bool = True
+
+    def say(self, *steps: Step) -> None:
+        """Give this answer next."""
+        self.answers.append(steps)
+
+    def refuse(self, status: int, message: str = "", **fields: Any) -> None:
+        """Refuse the next chat."""
+        self.answers.append(Refusal(status, message, **fields))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    api: ScriptedApi
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Print nothing on stderr."""
+
+    def do_GET(self) -> None:
+        """List one model; keep nothing."""
+        if self.path == "/v1/models":
+            model = {"id": "scripted", "object": "model", "created": 1, "owned_by": "test", "state": "ready"}
+            self._whole(200, json.dumps({"object": "list", "data": [model]}).encode(), {})
+        else:
+            self._refuse(Refusal(404, "Not found.", "not_found"))
+
+    def do_POST(self) -> None:
+        """Answer a chat."""
+        self.api.chats.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.api.headers.append({name.lower(): value for name, value in self.headers.items()})
+        answer = self.api.answers.pop(0)
+        if isinstance(answer, Refusal):
+            self._refuse(answer)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        if self.api.keeps_sessions:
+            self.send_header("X-Session-Id", self.api.chats[-1]["session_id"])
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):  # the client left
+            self._stream(answer)
+
+    def _stream(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if step == CUT:
+                self.close_connection = True
+                return
+            if step == WAIT:
+                self._wait()
+                return
+            self._send(step if isinstance(step, bytes) else _event(step))
+        self._send(b"data: [DONE]\n\n")
+        self._send(b"")
+
+    def _wait(self) -> None:
+        self.close_connection = True
+        self.connection.settimeout(20)
+        if not self.connection.recv(1):
+            self.api.client_left.set()
+
+    def _send(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.wfile.flush()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._whole(refusal.status, refusal.content(), refusal.headers)
+
+    def _whole(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _event(delta: Mapping[str, Any]) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    return b"data: " + json.dumps({"id": "x", "model": "scripted", "choices": [choice]}).encode() + b"\n\n"
+
+
+@contextlib.contextmanager
+def scripted_api() -> Iterator[ScriptedApi]:
+    """Run it."""
+    api = ScriptedApi()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": api}))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    api.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)

@@ -1,0 +1,80 @@
+"""Which model answers a request: the one that is named, one that stands in for it, or none."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from mistral_api.errors import ApiError, InvalidRequest, NotFound
+from mistral_api.upstream.catalogue import Catalogue, StandInRule, with_model
+from mistral_api.upstream.client import ModelServerClient
+
+
+class _Engine:
+    """An engine that lists these models, each with its aliases."""
+
+    def __init__(self, **models: list[str]) -> None:
+        self._models = models
+
+    def get(self, _path: str) -> Any:
+        return {"data": [{"id": name, "aliases": aliases} for name, aliases in self._models.items()]}
+
+
+def _catalogue(own: list[str], rule: StandInRule, **listed: list[str]) -> Catalogue:
+    return Catalogue(cast("ModelServerClient", _Engine(**listed)), own, ["embedder"], rule)
+
+
+ANY, ONE = StandInRule(any=True), StandInRule(names={"example"})
+
+
+@pytest.mark.parametrize(
+    ("own", "listed", "rule", "name", "answers"),
+    [
+        (["mine", "alias"], {}, ANY, None, "mine"),
+        (["mine", "alias"], {}, ANY, "alias", "alias"),
+        (["mine", "alias"], {}, ANY, "gpt-4o", "mine"),
+        (["mine", "alias"], {}, ONE, "example", "mine"),
+        (["example"], {}, ONE, "example", "example"),
+        ([], {"one": ["uno"]}, ANY, "uno", "uno"),
+        ([], {"one": ["uno"]}, ANY, "gpt-4o", "one"),
+    ],
+)
+def test_a_named_model_answers_or_the_one_that_stands_in(
+    own: list[str], listed: dict[str, list[str]], rule: StandInRule, name: str | None, answers: str
+) -> None:
+    assert _catalogue(own, rule, **listed).resolve(name) == answers
+
+
+@pytest.mark.parametrize(
+    ("own", "listed", "rule", "name", "refusal"),
+    [
+        (["mine"], {}, StandInRule(), "example", NotFound),
+        (["mine"], {}, ONE, "gpt-4o", NotFound),
+        (["mine"], {}, ANY, "embedder", InvalidRequest),
+        ([], {"one": [], "two": []}, ANY, "gpt-4o", NotFound),
+        ([], {}, ANY, "gpt-4o", NotFound),
+    ],
+)
+def test_no_model_answers_where_several_could_or_another_kind_is_named(
+    own: list[str], listed: dict[str, list[str]], rule: StandInRule, name: str, refusal: type[ApiError]
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        _catalogue(own, rule, **listed).resolve(name)
+    assert type(caught.value) is refusal
+    assert caught.value.param == "model"
+
+
+def test_a_model_that_is_to_be_changed_is_the_one_that_is_named() -> None:
+    catalogue = _catalogue(["mine"], ANY)
+    catalogue.require("mine")
+    catalogue.require(None)
+    with pytest.raises(NotFound):
+        catalogue.require("gpt-4o")
+
+
+def test_the_model_server_is_asked_for_the_model_that_answers() -> None:
+    assert with_model({"model": "gpt-4o", "n": 1}, "mine") == {"model": "mine", "n": 1}
+    for payload in ({"model": "mine"}, {"n": 1}):
+        assert with_model(payload, "mine") is payload
+    assert with_model({"model": "x"}, None) == {"model": "x"}

@@ -1,0 +1,22 @@
+"""What responses say of what has generated them: the engine, its version and its configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from mistral_api.supervisor.engine import Engine, system_fingerprint
+
+CONFIGURATION = "3f2a9c01de" + "0" * 54
+
+
+@pytest.mark.parametrize(
+    ("engine", "fingerprint"),
+    [
+        (Engine("bundled", (), "xllamacpp 2026.10.11549"), "xllamacpp-2026.10.11549-3f2a9c01de"),
+        (Engine("llama-server", (), "6500 (1a2b3c4)"), "llama-server-6500-1a2b3c4-3f2a9c01de"),
+        (Engine("llama-server", (), None), "llama-server-3f2a9c01de"),
+        (Engine("llama-server", (), '6500 "quoted", \n'), "llama-server-6500-quoted-3f2a9c01de"),
+    ],
+)
+def test_fingerprint_names_the_engine_its_version_and_its_configuration(engine: Engine, fingerprint: str) -> None:
+    assert system_fingerprint(engine, CONFIGURATION) == fingerprint
