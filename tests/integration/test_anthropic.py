@@ -219,7 +219,7 @@ def test_tool_with_a_name_of_128_characters_is_called(server: Server, claude: An
     assert [block.name for block in message.content if block.type == "tool_use"] == [name]
 
 
-SCHEMA_FIELD = "output_config.format.schema"
+SCHEMA_FIELD = "output_config.format.schema.$ref"
 
 
 @pytest.mark.parametrize(
