@@ -26,9 +26,13 @@ def run_claude(server: Server, folder: Path, *arguments: str, model: str = MODEL
     command = npm_package("@anthropic-ai/claude-code")
     settings = exported("Claude Code", server.url, model) | {"DISABLE_AUTOUPDATER": "1"} | variables
     environment = client_environment(folder, **settings)
-    ended = run_client([str(command), "-p", *arguments], folder, environment, seconds=SECONDS)
+    return run_client([str(command), "-p", *arguments], folder, environment, seconds=SECONDS)
+
+
+def said(ended: Ended) -> str:
+    """Return what a run that went well has printed."""
     assert ended.code == 0, ended
-    return ended
+    return ended.output.strip()
 
 
 def conversations(server: Server, word: str) -> list[dict[str, Any]]:
@@ -45,10 +49,11 @@ def test_claude_code_is_answered_by_the_bundled_engine(server: Server, tmp_path:
     limits = {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "40", "ANTHROPIC_API_KEY": "any"}
     question = f"What is the capital of France? Ignore {word}."
     ended = run_claude(server, tmp_path, question, "--bare", model=model, **limits)
-    assert ended.output.strip()
     (conversation,) = conversations(server, word)
-    roles = [message["role"] for message in server.stored_messages(conversation["session_id"])]
-    assert roles[:3] == ["system", "user", "assistant"]
+    stored = server.stored_messages(conversation["session_id"])
+    assert [message["role"] for message in stored[:3]] == ["system", "user", "assistant"]
+    # It gives an answer up that was cut off three times, which a small model's may be.
+    assert stored[-1]["content"].strip() in ended.output or "output token maximum" in ended.output, ended
 
 
 def test_claude_code_runs_a_command_that_the_model_asks_for(
@@ -65,11 +70,11 @@ def test_claude_code_runs_a_command_that_the_model_asks_for(
 
     engine.script = script
     ended = run_claude(server, tmp_path, "Run the command.", "--allowedTools", "Bash")
-    assert ended.output.strip() == f"It printed {word.translate(str.maketrans('abcdef', 'ABCDEF'))}"
+    assert said(ended) == f"It printed {word.translate(str.maketrans('abcdef', 'ABCDEF'))}"
     # What it asks for next goes on with the same conversation, and a compaction is none of its messages.
     engine.script = lambda _body: say("Very well.")
-    assert run_claude(server, tmp_path, "--continue", "Thank you.").output.strip() == "Very well."
-    run_claude(server, tmp_path, "--continue", "/compact")
+    assert said(run_claude(server, tmp_path, "--continue", "Thank you.")) == "Very well."
+    said(run_claude(server, tmp_path, "--continue", "/compact"))
     (conversation,) = conversations(server, word)
     messages = server.stored_messages(conversation["session_id"])
     assert [message["role"] for message in messages if message["role"] != "system"] == [
@@ -90,7 +95,7 @@ def test_claude_code_gets_the_tools_that_its_search_has_found(
 
     engine.script = script
     engine.bodies.clear()
-    assert run_claude(server, tmp_path, "Search.", "--allowedTools", "ToolSearch").output.strip() == "Found."
+    assert said(run_claude(server, tmp_path, "Search.", "--allowedTools", "ToolSearch")) == "Found."
     offered = [{tool["function"]["name"] for tool in body["tools"]} for body in engine.bodies]
     assert offered[1] - offered[0] == {"NotebookEdit"}
     assert tool_results(engine.bodies[1]) == ["The tool NotebookEdit is available now."]
