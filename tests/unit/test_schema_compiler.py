@@ -153,6 +153,8 @@ def test_schema_that_contains_itself_is_sent_as_a_definition() -> None:
         ({"anyOf": [NULL, {"type": "string", "pattern": r"(a)\1"}]}, ".anyOf[1].pattern"),
         ({"allOf": [{"format": "date"}, {"format": "time"}], "type": "string"}, ".allOf[1].format"),
         ({"type": "text"}, ".type"),
+        ({"type": "number", "minimum": float("nan")}, ".minimum"),
+        ({"enum": [float("inf")]}, ""),
         ({"type": "string", "maxLength": "9"}, ".maxLength"),
         ({"if": {"minimum": 3}, "then": {"maximum": 9}}, ".if"),
         # No value, or none that comes to an end.

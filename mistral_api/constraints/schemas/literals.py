@@ -69,7 +69,11 @@ def _text(context: Context, bases: Bases, value: Any) -> str:
         part = holder(bases, "enum", "const")
         reason = "llama.cpp cannot hold an integer of this size"
         context.may_use_grammar(part, "enum" if "enum" in part else "const", reason)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        part = holder(bases, "enum", "const")
+        raise Impossible(context.parts.place(part), "a value of it is no JSON") from error
 
 
 def _refuse_inner(context: Context, bases: Bases, values: list[Any]) -> None:

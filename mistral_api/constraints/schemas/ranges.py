@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal
 from fractions import Fraction
+from typing import TypeGuard
 
 from mistral_api.constraints.schemas.context import Bases, Context, holder
 from mistral_api.constraints.schemas.errors import Impossible
@@ -91,7 +92,7 @@ def _given(context: Context, base: JsonObject, inclusive: str, exclusive: str) -
         value = base.get(keyword)
         if value is None or (keyword == exclusive and isinstance(value, bool)):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not _is_number(value):
             context.changed()
             context.give_up(base, keyword, "it has to be a number")
             continue
@@ -99,6 +100,13 @@ def _given(context: Context, base: JsonObject, inclusive: str, exclusive: str) -
     if draft4:
         context.changed()
     return found
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a value is a number of JSON, which knows no NaN and nothing infinite."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _step(context: Context, bases: Bases) -> int:
@@ -119,7 +127,7 @@ def _multiple(context: Context, base: JsonObject) -> Fraction | None:
     value = base.get("multipleOf")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+    if not _is_number(value) or value <= 0:
         context.give_up(base, "multipleOf", "it has to be a number above 0")
         return None
     return Fraction(Decimal(repr(value)))
