@@ -62,7 +62,7 @@ _OUTPUT_FIELDS = {
 
 def call_type(call: ToolCall) -> str:
     """Return the type of the item of a stored call."""
-    if call["type"] == "custom":
+    if call.get("type") == "custom":
         return CUSTOM_CALL
     item = call.get("item")
     # Clients of chat completions may send fields of any name with their calls.
@@ -71,18 +71,25 @@ def call_type(call: ToolCall) -> str:
 
 def call_text(call: ToolCall) -> str:
     """Return what a stored call says: the arguments of its function, or its input."""
-    return call["custom"]["input"] if call["type"] == "custom" else call["function"]["arguments"]
+    said = _said(call)
+    return said.get("input" if call_type(call) == CUSTOM_CALL else "arguments") or ""
 
 
 def call_name(call: ToolCall) -> str:
     """Return the name of the tool that a stored call is of."""
-    return str(_said(call)["name"])
+    return _said(call).get("name") or ""
+
+
+def _said(call: ToolCall) -> dict[str, str]:
+    """Return what holds name and text of a stored call; an imported one may have neither."""
+    said: object = call.get("custom" if call_type(call) == CUSTOM_CALL else "function")
+    return said if isinstance(said, dict) else {}
 
 
 def as_function_call(call: ToolCall) -> ToolCall:
     """Return a stored call as that of a function, which is all that models know."""
     function = {"name": call_name(call), "arguments": call_text(call)}
-    if call["type"] == "custom":
+    if call_type(call) == CUSTOM_CALL:
         function["arguments"] = orjson.dumps({INPUT: call_text(call)}).decode()
     plain = omit(call, ("custom", "namespace", "item"))
     return cast("ToolCall", plain | {"type": "function", "function": function})
@@ -140,15 +147,12 @@ def call_item(item_id: str, call_id: str, call: ToolCall, status: str) -> CallIt
     head = {"id": item_id, "type": kind, "status": status, "call_id": call_id}
     namespace = {"namespace": str(call["namespace"])} if call.get("namespace") else {}
     if kind in (FUNCTION_CALL, CUSTOM_CALL):
-        return cast("CallItem", head | _said(call) | namespace)
-    arguments = read_json_object(call["function"]["arguments"])
+        text = "input" if kind == CUSTOM_CALL else "arguments"
+        return cast("CallItem", head | {"name": call_name(call), text: call_text(call)} | namespace)
+    arguments = read_json_object(call_text(call))
     if arguments is None:
         head["status"] = "incomplete"
     return cast("CallItem", head | _CALL_FIELDS[kind](arguments or {}))
-
-
-def _said(call: ToolCall) -> JsonObject:
-    return cast("JsonObject", call["custom"] if call["type"] == "custom" else call["function"])
 
 
 def read_json_object(text: object) -> JsonObject | None:

@@ -23,6 +23,7 @@ from typing import cast
 import orjson
 from marshmallow import ValidationError
 
+from mistral_api.conversations.item_parser import input_parts
 from mistral_api.conversations.tool_items import (
     CUSTOM_CALL,
     FUNCTION_CALL,
@@ -33,8 +34,9 @@ from mistral_api.conversations.tool_items import (
     call_type,
 )
 from mistral_api.errors import InvalidRequest
+from mistral_api.generation.client_tools import CLIENT_TOOLS
 from mistral_api.generation.custom_inputs import InputForm, custom_function
-from mistral_api.payload_types import JsonObject, omit, without_nulls
+from mistral_api.payload_types import omit, without_nulls
 from mistral_api.payload_types.chat import (
     ChatMessage,
     ChatPayload,
@@ -46,75 +48,13 @@ from mistral_api.payload_types.chat import (
     ToolCall,
     ToolChoice,
 )
-from mistral_api.payload_types.responses import NamedResponseTool, ResponseTool, ResponseToolChoice
+from mistral_api.payload_types.responses import ItemPart, NamedResponseTool, ResponseTool, ResponseToolChoice
 from mistral_api.wire.response_tools import RESPONSE_TOOLS, choices_of, flat_tools, names_tool
 
 LONGEST_NAME = 64
 # The fields of a message that only the Responses API knows.
 _OWN_MESSAGE_FIELDS = ("item", "author", "recipient")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
-_TEXT: JsonObject = {"type": "string"}
-_COUNT: JsonObject = {"type": "integer", "minimum": 0}
-_DIFF = (
-    "The change in the V4A format: a line that begins with '+' is added, with '-' removed, with a space kept; '@@' "
-    "begins a section. Every line of a new file begins with '+'. A file that is deleted needs none."
-)
-_OWN_FUNCTIONS: Mapping[str, FunctionDefinition] = {
-    "shell": {
-        "name": "shell",
-        "description": "Run commands in a shell, one after the other.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "commands": {"type": "array", "items": _TEXT, "minItems": 1},
-                "timeout_ms": _COUNT | {"description": "For how many milliseconds the commands may run."},
-                "max_output_length": _COUNT | {"description": "How many characters of their output are wanted."},
-            },
-            "required": ["commands"],
-            "additionalProperties": False,
-        },
-    },
-    "local_shell": {
-        "name": "local_shell",
-        "description": "Run a program on this machine. The command is its name and its arguments.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "command": {"type": "array", "items": _TEXT, "minItems": 1},
-                "working_directory": _TEXT,
-                "env": {"type": "object", "additionalProperties": _TEXT},
-                "timeout_ms": _COUNT | {"description": "For how many milliseconds the program may run."},
-                "user": _TEXT,
-            },
-            "required": ["command"],
-            "additionalProperties": False,
-        },
-    },
-    "apply_patch": {
-        "name": "apply_patch",
-        "description": "Create, update or delete a file.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
-                "path": _TEXT | {"description": "The path of the file, from the root of the workspace."},
-                "diff": _TEXT | {"description": _DIFF},
-            },
-            "required": ["type", "path", "diff"],
-            "additionalProperties": False,
-        },
-    },
-    "tool_search": {
-        "name": "tool_search",
-        "description": "Find more tools by what they do.",
-        "parameters": {
-            "type": "object",
-            "properties": {"query": _TEXT},
-            "required": ["query"],
-            "additionalProperties": False,
-        },
-    },
-}
 _CALL_OF_TOOL = {tool: call for call, tool in TOOL_OF_CALL.items()} | {"custom": CUSTOM_CALL}
 
 
@@ -227,13 +167,16 @@ class ToolCatalogue:
 
 
 def _is_special(call: ToolCall) -> bool:
-    return call["type"] == "custom" or "item" in call or "namespace" in call
+    return call.get("type") == "custom" or "item" in call or "namespace" in call
 
 
 def _with_sender(message: ChatMessage) -> str:
-    content = message.get("content")
-    text = content if isinstance(content, str) else ""
+    text = "\n".join(map(_text_of, input_parts(message.get("content"))))
     return f"Message from {message.get('author')} to {message.get('recipient')}:\n{text or '(It is encrypted.)'}"
+
+
+def _text_of(part: ItemPart) -> str:
+    return part.get("text", "")
 
 
 def stored_tools(message: ChatMessage) -> list[ResponseTool]:
@@ -323,7 +266,7 @@ def _function(tool: ResponseTool) -> tuple[FunctionDefinition, InputForm]:
         if form is not None and form["type"] == "grammar":
             grammar = {"syntax": form["syntax"], "definition": form["definition"]}
         return custom_function(tool["name"], tool.get("description"), grammar)
-    function = _OWN_FUNCTIONS[tool["type"]].copy()
+    function = CLIENT_TOOLS[tool["type"]].copy()
     for name in ("description", "parameters"):
         if tool.get(name):
             function[name] = tool[name]

@@ -46,14 +46,13 @@ _CLASS_SYNTAX = frozenset('^[]\\-"')
 class _Language:
     """How one of the languages is written.
 
-    ``text``: a run of single characters. ``code``: a character in a class. ``group``: something in parentheses.
-    ``glue``: what stands between parts. ``counts``: the short forms of repetitions of a group.
+    ``text``: a run of single characters. ``glue``, ``bar``: what stands between parts, and between alternatives.
+    ``counts``: the short forms of repetitions of a group.
     """
 
     text: Callable[[str], str]
-    code: Callable[[int], str]
-    group: Callable[[str], str]
     glue: str
+    bar: str
     counts: dict[tuple[int, int | None], str]
 
 
@@ -65,6 +64,22 @@ def _code(code: int) -> str:
     if code <= 0xFF:
         return f"\\x{code:02X}"
     return f"\\u{code:04X}" if code <= 0xFFFF else f"\\U{code:08X}"
+
+
+def _class(allowed: CharacterSet) -> str:
+    """Return a class such as ``[a-z]``, or ``[^a-z]`` where that is shorter."""
+    plain, inverse = f"[{_ranges(allowed)}]", f"[^{_ranges(~allowed)}]"
+    return plain if len(plain) <= len(inverse) or allowed == ALL else inverse
+
+
+def _ranges(allowed: CharacterSet) -> str:
+    return "".join(_range(*each) for each in allowed.ranges)
+
+
+def _range(low: int, high: int) -> str:
+    if low == high:
+        return _code(low)
+    return f"{_code(low)}{'-' if high > low + 1 else ''}{_code(high)}"
 
 
 def _pattern_text(text: str) -> str:
@@ -88,8 +103,8 @@ def _gbnf_letter(letter: str) -> str:
 _SHORT_COUNTS = {(0, None): "*", (1, None): "+", (0, 1): "?"}
 # The converter puts what it repeats by a count into a rule of its own, which llama.cpp counts as one.
 _RULE_COUNTS = {(0, None): "{0,}", (1, None): "{1,}", (0, 1): "{0,1}"}
-_PATTERN = _Language(_pattern_text, _code, "({})".format, "", _RULE_COUNTS)
-_GBNF = _Language(_gbnf_text, _code, "({})".format, " ", _SHORT_COUNTS)
+_PATTERN = _Language(_pattern_text, "", "|", _RULE_COUNTS)
+_GBNF = _Language(_gbnf_text, " ", " | ", _SHORT_COUNTS)
 
 
 class _Writer:
@@ -101,7 +116,7 @@ class _Writer:
     def write(self, expression: Expression) -> str:
         """Return an expression as it stands between parentheses."""
         if isinstance(expression, Choice):
-            return (" | " if self._language.glue else "|").join(map(self.write, expression.options))
+            return self._language.bar.join(map(self.write, expression.options))
         parts = expression.parts if isinstance(expression, Sequence) else (expression,)
         written, text = list[str](), ""
         for part in parts:
@@ -117,29 +132,17 @@ class _Writer:
 
     def _part(self, part: Expression) -> str:
         if isinstance(part, Repeat) and max(part.least, part.most or 0) > MOST_COUNT:
-            return self._language.group(self.write(_in_blocks(part)))
+            return f"({self.write(_in_blocks(part))})"
         if isinstance(part, Repeat):
             return self._unit(part.part) + self._count(part, single=isinstance(part.part, Characters))
         return self._unit(part)
 
     def _unit(self, part: Expression) -> str:
         if isinstance(part, Characters):
-            return self._class(part.allowed)
+            return _class(part.allowed)
         if isinstance(part, Reference):
             return part.name
-        return self._language.group(self.write(part))
-
-    def _class(self, allowed: CharacterSet) -> str:
-        """Return a class such as ``[a-z]``, or ``[^a-z]`` where that is shorter."""
-        plain, inverse = f"[{self._ranges(allowed)}]", f"[^{self._ranges(~allowed)}]"
-        return plain if len(plain) <= len(inverse) or allowed == ALL else inverse
-
-    def _ranges(self, allowed: CharacterSet) -> str:
-        code = self._language.code
-        return "".join(
-            code(low) if low == high else f"{code(low)}{'-' if high > low + 1 else ''}{code(high)}"
-            for low, high in allowed.ranges
-        )
+        return f"({self.write(part)})"
 
     def _count(self, part: Repeat, *, single: bool) -> str:
         bounds = part.least, part.most
@@ -161,6 +164,8 @@ def _in_blocks(part: Repeat) -> Expression:
     """Return a repetition by a large count in smaller ones. Raises Untranslatable above 100,000."""
     if max(part.least, part.most or 0) > MOST_BLOCKS * _BLOCK:
         raise Untranslatable(f"it repeats something more than {MOST_BLOCKS * _BLOCK} times")
+    if any(isinstance(each, Repeat) and max(each.least, each.most or 0) > MOST_COUNT for each in walk(part.part)):
+        raise Untranslatable(f"it repeats more than {MOST_COUNT} times what is repeated as often")
     further = None if part.most is None else part.most - part.least
     return Sequence((*_exact_blocks(part.part, part.least), *_optional_blocks(part.part, further)))
 

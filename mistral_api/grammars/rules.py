@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mistral_api.grammars.elimination import MOST_PARTS
+from typing import NamedTuple
+
+from mistral_api.grammars.elimination import MOST_DEPTH, MOST_PARTS
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import (
     NOTHING,
@@ -18,6 +20,8 @@ from mistral_api.grammars.expression import (
     sequence,
     walk,
 )
+
+_TOO_DEEP = "its rules stand too deep in each other"
 
 
 def used_rules(rules: dict[str, Expression], first: str) -> dict[str, Expression]:
@@ -137,33 +141,45 @@ def inlined(rules: dict[str, Expression]) -> Expression:
     return _Inliner(rules).inline(next(iter(rules)))
 
 
+class _Inlined(NamedTuple):
+    """An expression with all rules put into it, the number of its parts, and how deep these are nested."""
+
+    expression: Expression
+    size: int
+    depth: int
+
+
 class _Inliner:
     """Puts rules into each other, each once."""
 
     def __init__(self, rules: dict[str, Expression]) -> None:
         self._rules = rules
-        self._done: dict[str, tuple[Expression, int]] = {}
-        self._open: set[str] = set()
+        self._done: dict[str, _Inlined] = {}
+        self._open: list[str] = []
 
     def inline(self, name: str) -> Expression:
         """Return a rule with all others put into it."""
-        return self._rule(name)[0]
+        return self._rule(name).expression
 
-    def _rule(self, name: str) -> tuple[Expression, int]:
+    def _rule(self, name: str) -> _Inlined:
         if name in self._open:
             raise Untranslatable(f"the rule '{name}' calls itself, which no regular expression can say")
+        if len(self._open) > MOST_DEPTH:
+            raise Untranslatable(_TOO_DEEP)
         if name not in self._done:
-            self._open.add(name)
+            self._open.append(name)
             self._done[name] = self._expression(self._rules[name])
-            self._open.remove(name)
+            self._open.pop()
         return self._done[name]
 
-    def _expression(self, expression: Expression) -> tuple[Expression, int]:
-        """Return an expression with all rules put into it, and the number of its parts."""
+    def _expression(self, expression: Expression) -> _Inlined:
         if isinstance(expression, Reference):
             return self._rule(expression.name)
         found = [self._expression(each) for each in children(expression)]
-        size = sum(each for _, each in found) + 1
+        size, depth = sum(each.size for each in found) + 1, max((each.depth for each in found), default=0) + 1
         if size > MOST_PARTS:
             raise Untranslatable("its rules put into each other are too long an expression")
-        return rebuilt(expression, [each for each, _ in found]) if found else expression, size
+        if depth > MOST_DEPTH:
+            raise Untranslatable(_TOO_DEEP)
+        inner = rebuilt(expression, [each.expression for each in found]) if found else expression
+        return _Inlined(inner, size, depth)

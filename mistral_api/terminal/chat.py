@@ -8,7 +8,7 @@ from mistral_api.payload_types import JsonObject
 from mistral_api.terminal.conversation import Answer, Conversation, GenerationOptions, text_of
 from mistral_api.terminal.printable import printable_line
 from mistral_api.terminal.screen import AnswerDisplay, Screen, cut_reason, statistics
-from mistral_api.terminal.server import Server
+from mistral_api.terminal.server import Refused, Server
 
 # So many messages of a conversation that is opened are shown.
 SHOWN_MESSAGES = 6
@@ -54,13 +54,19 @@ class Chat:
         self.conversation = Conversation(self.server, self.options, session_id)
 
     def open(self, session_id: str, shown: int = SHOWN_MESSAGES) -> None:
-        """Open a conversation and show its newest messages. Raises ChatError."""
-        self.conversation = Conversation(self.server, self.options, session_id)
-        messages = self.conversation.newest(shown)
-        if messages:
-            self.show(messages)
+        """Open a conversation and show its newest messages. Raises ChatError, and then the former one stays open."""
+        opened = Conversation(self.server, self.options, session_id)
+        try:
+            messages = opened.newest(shown)
+        except Refused as error:
+            if error.status != 403:
+                raise
+            self.screen.failure(f"{error} The conversation is open all the same.")
         else:
-            self.screen.notice(f"There is no conversation '{session_id}' yet; it begins here.")
+            if not messages:
+                self.screen.notice(f"There is no conversation '{session_id}' yet; it begins here.")
+            self.show(messages)
+        self.conversation = opened
 
     def show(self, messages: list[JsonObject]) -> None:
         """Show messages as they were said."""

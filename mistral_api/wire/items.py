@@ -141,7 +141,7 @@ _TOOL_ITEMS = {
         not_null(call_id=Text(1)),
         nullable(output=Text()),
     ),
-    "tool_search_call": Object(_COMMON, nullable(call_id=Text(1), execution=Text()), not_null(arguments=ANYTHING)),
+    "tool_search_call": Object(_COMMON, nullable(call_id=Text(1), execution=Text()), not_null(arguments=Object())),
     "tool_search_output": Object(_COMMON, nullable(call_id=Text(1), execution=Text()), not_null(tools=RESPONSE_TOOLS)),
     "additional_tools": Object(_COMMON, not_null(tools=RESPONSE_TOOLS)),
     # openai/codex, codex-rs/protocol/src/models.rs

@@ -17,8 +17,8 @@ TEXT = {"type": "text", "text": "What is this?"}
 SECOND_PART = "messages[1].content[1]"
 FILE = {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERg=="}}
 SOUND = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
-BAD_TOOL = {"type": "function", "function": {"name": "look", "parameters": {"$ref": "#/nowhere"}}}
-BAD_PARAMETERS = "tools[0].function.parameters"
+BAD_TOOL = {"type": "function", "function": {"name": "look", "parameters": {"$ref": "#/nowhere"}, "strict": True}}
+BAD_REFERENCE = "tools[0].function.parameters.$ref"
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
 
 
@@ -39,12 +39,12 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
         ({"messages": [*HELLO, IN_PARTS | {"content": [TEXT, IMAGE]}]}, 400, "unsupported_value", SECOND_PART),
         ({"messages": [*HELLO, IN_PARTS | {"content": [TEXT, SOUND]}]}, 400, "unsupported_value", SECOND_PART),
         ({"messages": [*HELLO, IN_PARTS | {"content": [TEXT, FILE]}]}, 400, "unsupported_value", SECOND_PART),
-        ({"messages": HELLO, "json_schema": {"$ref": "#/nowhere"}}, 400, "invalid_json_schema", "json_schema"),
+        ({"messages": HELLO, "json_schema": {"$ref": "#/nowhere"}}, 400, "invalid_json_schema", "json_schema.$ref"),
         (
             {"messages": HELLO, "tools": [BAD_TOOL], "tool_choice": "required"},
             400,
             "invalid_json_schema",
-            BAD_PARAMETERS,
+            BAD_REFERENCE,
         ),
         ({"messages": [{"role": "user", "content": "word " * 4000}]}, 400, "context_length_exceeded", "messages"),
         ({"messages": HELLO, "stream": True, "temperature": -1}, 400, "decimal_below_min_value", "temperature"),
@@ -84,7 +84,7 @@ def test_bad_completion_request_is_refused_by_field(
     assert_error_shape(answer.json(), code=code, param=param)
 
 
-@pytest.mark.parametrize("content", [b"", b"{broken", b"\xff\xfe", b'{"messages": NaN}', b'"\\ud800"'])
+@pytest.mark.parametrize("content", [b"", b"{broken", b"\xff\xfe", b'{"messages": nan}', b'"\\ud800"'])
 def test_request_body_that_is_not_json_is_refused(server: Server, http: requests.Session, content: bytes) -> None:
     answer = http.post(f"{server.url}/v1/chat/completions", data=content, timeout=10)
     assert answer.status_code == 400

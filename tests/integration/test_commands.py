@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
@@ -177,7 +178,7 @@ def test_prune_command_deletes_conversations_older_than_the_retention(filled: En
 
 def test_documented_commands_run(filled: Engine) -> None:
     documented = re.findall(r"`mistral-api ([a-z][^`]*)`", (ROOT / "docs" / "operation.md").read_text())
-    assert {line.split()[0] for line in documented} == set(main.commands)
+    assert {line.split()[0] for line in documented} == set(main.list_commands(click.Context(main)))
     for line in documented:
         done = _run(filled, *line.split(), RETENTION_DAYS="90")
         assert done.exit_code == 0, f"{line}: {done.output}"

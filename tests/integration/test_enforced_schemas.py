@@ -106,7 +106,7 @@ def test_answers_to_random_schemas_are_valid(asker: _Asker) -> None:
 
 @pytest.mark.slow
 def test_answers_to_larger_random_schemas_are_valid(asker: _Asker) -> None:
-    assert _check_random_schemas(asker, range(5, 30), levels=2) >= 10
+    assert _check_random_schemas(asker, range(5, 20), levels=2) >= 6
 
 
 class Colour(StrEnum):

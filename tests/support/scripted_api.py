@@ -39,7 +39,10 @@ class Refusal:
 
 @dataclass
 class ScriptedApi:
-    """The server: ``answers`` are given in their order; ``chats`` and ``headers`` are what it was sent."""
+    """The server: ``answers`` are given in their order; ``chats`` and ``headers`` are what it was sent.
+
+    ``reading`` is what it says to whoever asks for conversations.
+    """
 
     url: str = ""
     answers: list[Sequence[Step] | Refusal] = field(default_factory=list)
@@ -47,6 +50,7 @@ class ScriptedApi:
     headers: list[dict[str, str]] = field(default_factory=list)
     client_left: threading.Event = field(default_factory=threading.Event)
     keeps_sessions: bool = True
+    reading: Refusal = Refusal(404, "Not found.", "not_found")
 
     def say(self, *steps: Step) -> None:
         """Give this answer next."""
@@ -70,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
             model = {"id": "scripted", "object": "model", "created": 1, "owned_by": "test", "state": "ready"}
             self._whole(200, json.dumps({"object": "list", "data": [model]}).encode(), {})
         else:
-            self._refuse(Refusal(404, "Not found.", "not_found"))
+            self._refuse(self.api.reading)
 
     def do_POST(self) -> None:
         """Answer a chat."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from mistral_api.errors import ApiError, InvalidRequest, NotFound
+from mistral_api.settings import Settings
 from mistral_api.upstream.catalogue import Catalogue, StandInRule, with_model
 from mistral_api.upstream.client import ModelServerClient
+from mistral_api.upstream.model_servers import ModelServers
+from mistral_api.upstream.slot_owners import Sharing
 
 
 class _Engine:
@@ -63,6 +67,30 @@ def test_no_model_answers_where_several_could_or_another_kind_is_named(
         _catalogue(own, rule, **listed).resolve(name)
     assert type(caught.value) is refusal
     assert caught.value.param == "model"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "servers"),
+    [
+        ({"any_model": True}, "gpt-4o", ["embedding-server", "model-server"]),
+        ({"any_model": True}, "embedder", ["embedding-server"]),
+        ({}, "mistral-7b-instruct", ["model-server"]),
+        ({}, "gpt-4o", []),
+    ],
+)
+def test_embeddings_and_rankings_are_made_by_the_server_that_stands_in(
+    tmp_path: Path, settings: dict[str, Any], name: str, servers: list[str]
+) -> None:
+    embedding = {"embedding_model_path": tmp_path / "embedder.gguf", "data_dir": tmp_path}
+    known = ModelServers(Settings(**embedding | settings), Sharing(lambda: False, lambda: False))
+    try:
+        if servers:
+            assert [entry.name for entry in known.named(name)] == servers
+        else:
+            with pytest.raises(NotFound):
+                known.named(name)
+    finally:
+        known.close()
 
 
 def test_a_model_that_is_to_be_changed_is_the_one_that_is_named() -> None:

@@ -129,6 +129,13 @@ def test_rules_that_grow_when_put_into_each_other_are_refused_as_a_pattern_only(
         lark_pattern(GROWING)
 
 
+def test_rules_that_stand_deep_in_each_other_are_refused_as_a_pattern_only() -> None:
+    chain = "start: a0\n" + "\n".join(f'a{n}: "x" a{n + 1} | "y"' for n in range(500)) + '\na500: "z"'
+    assert GbnfGrammar(lark_text_grammar(chain)).accepts("xxy")
+    with pytest.raises(Untranslatable, match="deep"):
+        lark_pattern(chain)
+
+
 def test_names_that_are_the_same_to_gbnf_stay_apart() -> None:
     grammar = lark_text_grammar('start: a_b a-b root\na_b: "1"\na-b: "2"\nroot: "3"')
     assert GbnfGrammar(grammar).accepts("123")

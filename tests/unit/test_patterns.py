@@ -64,6 +64,7 @@ CASES = [
     (r"^(?!\d+$)\w+$", ["a1", "1a"], ["11"]),
     ("^a{0,2500}$", ["", "a" * 2500], ["a" * 2501, "b"]),
     ("^(?:ab){2001}$", ["ab" * 2001], ["ab" * 2000, "ab" * 2002]),
+    ("^" + "(?:a" * 55 + "b" + "c){1,2}" * 55 + "$", ["a" * 55 + "b" + "c" * 55], ["ab"]),
     ("^$", [""], ["a", "\n"]),
 ]
 # A pattern that is refused, and a part of the reason.
@@ -88,6 +89,7 @@ REFUSED = [
     ("a{,3}", "'{,3}'"),
     ("a{9999999}", "repeats too often"),
     ("^a{200000}$", "repeats too often"),
+    ("^(?:a{3000}b){3000}$", "as often"),
     (r"\q", r"'\q'"),
     ("\\", "backslash"),
     (r"\ud83d", "no character"),

@@ -189,6 +189,16 @@ def test_absolute_url_is_served_as_its_path() -> None:
     assert (parser.path, parser.query) == ("/x", "y=z")
 
 
+@pytest.mark.parametrize(
+    ("spelling", "path"), [("/health/", "/health"), ("//v1//health", "/health"), ("/models/?a=/", "/v1/models")]
+)
+def test_gate_and_lanes_see_a_path_by_its_own_name(spelling: str, path: str) -> None:
+    parser = make_parser()
+    parser.received(with_headers(first=f"GET {spelling} HTTP/1.1"))
+    assert not parser.error
+    assert (parser.path, parser.head.path) == (path, path)
+
+
 def test_headers_with_an_underscore_are_dropped() -> None:
     parser = make_parser()
     feed(parser, with_headers("X-Real-IP: 1", "X_Real_IP: 2"))

@@ -68,6 +68,10 @@ def test_schema_that_llama_cpp_enforces_is_sent_as_it_stands(schema: dict[str, A
         ({"enum": ["a", 1, None], "type": "string"}, {"enum": ["a"]}),
         ({"enum": [1, 2, 3], "minimum": 2, "not": {"const": 3}}, {"enum": [2]}),
         ({"type": ["string", "null"], "not": {"type": "string"}}, NULL),
+        (
+            {"not": {"type": ["string", "number", "boolean"]}},
+            {"anyOf": [NULL, {"type": "array"}, {"type": "object"}]},
+        ),
         # Schemas that are true or false.
         (_closed(("a",), a=True, b=False), _closed(("a",), a=ANYTHING)),
         ({"type": "array", "items": True}, {"type": "array"}),
@@ -143,6 +147,7 @@ def test_schema_that_contains_itself_is_sent_as_a_definition() -> None:
         ({"type": "array", "contains": NULL}, ".contains"),
         ({"type": "string", "not": {"minLength": 3}}, ".not"),
         ({"oneOf": [STRING, {"type": "string", "maxLength": 3}]}, ".oneOf"),
+        ({"oneOf": [STRING, {"properties": {"a": NULL}}]}, ".oneOf"),  # a string fits both
         ({"$ref": "#/$defs/missing"}, ".$ref"),
         ({"$ref": "https://example.com/schema"}, ".$ref"),
         ({"anyOf": [NULL, {"type": "string", "pattern": r"(a)\1"}]}, ".anyOf[1].pattern"),
@@ -154,6 +159,7 @@ def test_schema_that_contains_itself_is_sent_as_a_definition() -> None:
         ({"allOf": [STRING, NULL]}, ".allOf[0].type"),
         ({"type": "integer", "minimum": 3, "allOf": [{"maximum": 2}]}, ""),
         ({"enum": [1, 2], "type": "string"}, ".enum"),
+        ({"not": {"type": ["null", "boolean", "number", "string", "array", "object"]}}, ".not"),
         ({"$ref": "#"}, ""),
         (_closed(("a",), a={"$ref": "#"}), ""),
     ],

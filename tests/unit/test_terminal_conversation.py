@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from mistral_api.terminal.chat import Chat
 from mistral_api.terminal.conversation import Answer, Conversation, GenerationOptions
+from mistral_api.terminal.screen import Screen
 from mistral_api.terminal.server import AnswerCut, ChatError, Refused, Server, ServerAddress
-from tests.support.scripted_api import CUT, WAIT, ScriptedApi, scripted_api
+from tests.support.scripted_api import CUT, WAIT, Refusal, ScriptedApi, scripted_api
 
 
 @pytest.fixture
@@ -145,6 +147,21 @@ def test_last_turn_is_left_out_where_the_server_has_nothing_to_delete(api: Scrip
     assert conversation.session_id != first
     with pytest.raises(ChatError):
         conversation.take_back()
+
+
+def test_conversation_that_this_key_may_not_read_is_opened_and_another_error_opens_none(
+    api: ScriptedApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server(ServerAddress.parse(api.url, is_own=False), None, "serve")
+    chat = Chat(server, GenerationOptions(), Screen(), shows_statistics=False)
+    api.reading = Refusal(403, "This needs the scope 'history'.", "insufficient_scope")
+    chat.open("one")
+    assert chat.conversation.session_id == "one"
+    assert capsys.readouterr().err == "This needs the scope 'history'. The conversation is open all the same.\n"
+    api.reading = Refusal(503, "The database does not answer.", "database_unavailable")
+    with pytest.raises(Refused):
+        chat.open("two")
+    assert chat.conversation.session_id == "one"
 
 
 def test_speed_is_the_model_servers_or_what_the_times_say() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 
+from mistral_api.conversations.item_renderer import message_to_items
 from mistral_api.generation.tool_catalogue import ToolCatalogue, chat_catalogue, response_catalogue
 from mistral_api.generation.tool_kind_stage import InputReader, ToolKindStage
 from mistral_api.payload_types.completions import Chunk, Delta
@@ -198,3 +199,16 @@ def test_messages_for_the_model_have_functions_only() -> None:
         {"role": "user", "content": "x"},
     ]
     assert chat_catalogue({"messages": [{"role": "user", "content": "x"}], "tools": []}) is None
+
+
+def test_agent_message_of_several_parts_and_a_call_of_a_foreign_form_are_read() -> None:
+    parts: Any = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
+    agent: Any = {"role": "user", "content": parts, "item": "agent_message", "author": "a", "recipient": "b"}
+    (message,) = ToolCatalogue().messages_for_model([agent])
+    assert message == {"role": "user", "content": "Message from a to b:\nOne.\nTwo."}
+    # As a conversation may be imported.
+    imported: Any = {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "namespace": 5}]}
+    (answer,) = ToolCatalogue().messages_for_model([imported])
+    assert (answer["tool_calls"] or [])[0]["type"] == "function"
+    (item,) = message_to_items(ANSWER_ID, imported)
+    assert item.get("type") == "function_call"

@@ -39,6 +39,7 @@ ANNOTATIONS = frozenset((
 _NOTES = ("title", "description", "default", "examples", "deprecated", "format", "pattern")
 _APPLIED = frozenset(("$ref", "$recursiveRef", "allOf", "anyOf", "oneOf", *CONDITIONS, "then", "else"))
 _UNIONS = ("anyOf", "oneOf")
+_WIDEST = [kind for kind in TYPES if kind != "integer"]
 _KEYWORDS_OF_TYPES = {
     "object": ("properties", "additionalProperties", "patternProperties", "propertyNames", "required",
                "minProperties", "maxProperties", "unevaluatedProperties"),
@@ -94,6 +95,9 @@ class SchemaCompiler:
         self._impossible: dict[int, Impossible] = {}
         # Goals that are being compiled, without an array or an object in between.
         self._open: set[int] = set()
+        # The goal that is being compiled, and those whose parts name no type.
+        self._current = -1
+        self._inferred: set[int] = set()
         self._stripped: dict[int, JsonObject | None] = {}
         self._goals: list[Sequence[JsonObject | bool]] = []  # keeps their parts, which are known by identity
         self._references: dict[str, str] = {}
@@ -146,6 +150,7 @@ class SchemaCompiler:
         self._goals.append(goal)
         self._note(number, goal)
         self._open.add(number)
+        before, self._current = self._current, number
         try:
             self._definitions[number] = self._build(goal)
         except Impossible as impossible:
@@ -153,6 +158,7 @@ class SchemaCompiler:
             self._definitions[number] = Union(())
             raise
         finally:
+            self._current = before
             self._open.discard(number)
         return Reference(number)
 
@@ -293,7 +299,7 @@ class SchemaCompiler:
                 values.append(self.compile([*bases, *alternative]))
             except Impossible:
                 continue
-        compare = Exclusivity(self._definitions)
+        compare = Exclusivity(self._definitions, self._inferred)
         if compare.are_distinct_literals(values):
             return
         pairs = itertools.combinations(values, 2)
@@ -302,10 +308,13 @@ class SchemaCompiler:
 
     def _plain(self, bases: list[JsonObject]) -> Value:
         """Return what fits parts without references, unions and the like."""
-        bases, removed = without_negated(self.context, bases)
-        types = [kind for kind in self._types(bases) if kind not in removed]
+        given = bases
+        bases, removed = without_negated(self.context, given)
+        types = self._types(bases)
+        if removed:
+            types = [kind for kind in (_WIDEST if types == ["any"] else types) if kind not in removed]
         if not types:
-            part = holder(bases, "type", "not")
+            part = holder(given, "type", "not")
             keyword = "type" if "type" in part else "not"
             raise Impossible(self.context.parts.place(part, keyword), "its types exclude each other")
         if any(map(lists_values, bases)):
@@ -356,6 +365,8 @@ class SchemaCompiler:
         ]
         if any(map(lists_values, bases)):
             return list(TYPES)
+        if found:
+            self._inferred.add(self._current)
         if found and not (len(found) == 1 and any(keyword in bases[0] for keyword in _INFERRED_BY_ENGINE)):
             self.context.changed()
         return found or ["any"]

@@ -37,8 +37,10 @@ _ALL = frozenset(("null", "boolean", "number", "string", "array", "object"))
 class Exclusivity:
     """Compares values of one compilation."""
 
-    def __init__(self, definitions: dict[int, Value]) -> None:
+    def __init__(self, definitions: dict[int, Value], inferred: set[int]) -> None:
+        """``inferred``: the definitions whose schema names no type. Values of other types fit it as well."""
         self._definitions = definitions
+        self._inferred = inferred
 
     def are_distinct_literals(self, values: list[Value]) -> bool:
         """Return whether all of these are lists of values, and no value is in two of them."""
@@ -46,23 +48,36 @@ class Exclusivity:
         known = [_identity(value) for each in listed for value in each]
         return len(listed) == len(values) and len(set(known)) == len(known)
 
-    def excludes(self, one: Value, other: Value, depth: int = 0) -> bool:
-        """Return whether two sets surely have no value in common; False also where that is not known."""
+    def excludes(self, one: Value, other: Value, depth: int = 0, *, loose: bool = False) -> bool:
+        """Return whether two sets surely have no value in common; False also where that is not known.
+
+        ``loose``: they are parts of a set whose schema names no type.
+        """
+        loose = loose or self._is_inferred(one) or self._is_inferred(other)
         one, other = self._resolved(one), self._resolved(other)
         if depth > _MOST_DEPTH:
             return False
         if isinstance(one, Union):
-            return all(self.excludes(each, other, depth + 1) for each in one.choices)
+            return all(self.excludes(each, other, depth + 1, loose=loose) for each in one.choices)
         if isinstance(other, Union):
-            return all(self.excludes(one, each, depth + 1) for each in other.choices)
-        return self._excludes_plain(one, other, depth)
+            return all(self.excludes(one, each, depth + 1, loose=loose) for each in other.choices)
+        return self._excludes_plain(one, other, depth, loose=loose)
 
-    def _excludes_plain(self, one: Value, other: Value, depth: int) -> bool:
+    def _is_inferred(self, value: Value) -> bool:
+        for _ in range(_MOST_DEPTH):
+            if not isinstance(value, Reference):
+                return False
+            if value.number in self._inferred or value.number not in self._definitions:
+                return True
+            value = self._definitions[value.number]
+        return True
+
+    def _excludes_plain(self, one: Value, other: Value, depth: int, *, loose: bool) -> bool:
         """Compare what are no references and no unions."""
         if isinstance(one, Literals) and isinstance(other, Literals):
             return not any(same(a, b) for a in _loaded(one) for b in _loaded(other))
         if not _types(one) & _types(other):
-            return True
+            return not loose
         if isinstance(one, Fields) and isinstance(other, Fields):
             return self._differs(one, other, depth) and self._differs(other, one, depth)
         return _ranges_exclude(one, other)
