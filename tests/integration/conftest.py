@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from openai import OpenAI
@@ -39,6 +40,13 @@ def engine(database_engine: Engine) -> Engine:
     """The same database, emptied."""
     empty_tables(database_engine)
     return database_engine
+
+
+@pytest.fixture
+def postgres_dir(data_dir: Path) -> Path:
+    """A DATA_DIR for one test, with an embedded PostgreSQL that was made before, and that does not run."""
+    copy_prepared_postgres(data_dir)
+    return data_dir
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_changes_that_are_committed_in_another_order_than_made_are_all_seen(engi
 def test_a_former_secret_works_for_the_time_of_grace(engine: Engine, data_dir: Path) -> None:
     made = make_key(engine)
     with Session(engine) as session:
-        rotated = rotate_key(session, made.stored.id, 10)
+        rotated = rotate_key(session, made.stored.id, 5)
     with watched_ring(engine, data_dir) as ring:
         assert ring.find(made.secret).id == ring.find(rotated.secret).id
         wait_for(lambda: not is_known(ring, made.secret), "the end of grace", 20)

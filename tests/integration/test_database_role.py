@@ -51,8 +51,8 @@ def former(data_dir: Path) -> Iterator[EmbeddedPostgres]:
     first.stop()
 
 
-def test_the_application_is_no_superuser_and_may_neither_read_files_nor_run_programs(data_dir: Path) -> None:
-    running = start_embedded_postgres(data_dir)
+def test_the_application_is_no_superuser_and_may_neither_read_files_nor_run_programs(postgres_dir: Path) -> None:
+    running = start_embedded_postgres(postgres_dir)
     try:
         with open_cursor(running.url) as cursor:
             cursor.execute(
@@ -117,12 +117,12 @@ def test_handing_over_is_repeated_where_it_was_cut_off_and_locks_are_waited_for(
         cursor.execute("SELECT 1 FROM conversations")
 
 
-def test_a_password_that_fits_no_more_is_replaced(data_dir: Path) -> None:
-    running = start_embedded_postgres(data_dir)
+def test_a_password_that_fits_no_more_is_replaced(postgres_dir: Path) -> None:
+    running = start_embedded_postgres(postgres_dir)
     try:
         with open_cursor(running.superuser_url) as cursor:
             cursor.execute("ALTER ROLE mistral_server PASSWORD 'of another time' SUPERUSER")
-        again = start_embedded_postgres(data_dir)
+        again = start_embedded_postgres(postgres_dir)
         assert again.url != running.url
         with open_cursor(again.url) as cursor:
             cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")

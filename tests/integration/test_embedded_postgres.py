@@ -145,10 +145,12 @@ def test_missing_useradd_is_explained_with_alternatives(monkeypatch: pytest.Monk
         start_embedded_postgres(data_dir)
 
 
-def test_embedded_postgres_data_survive_a_restart_also_where_a_lock_file_names_another_process(data_dir: Path) -> None:
-    first = start_embedded_postgres(data_dir)
+def test_embedded_postgres_data_survive_a_restart_also_where_a_lock_file_names_another_process(
+    postgres_dir: Path,
+) -> None:
+    first = start_embedded_postgres(postgres_dir)
     _query(first.url, "CREATE TABLE kept AS SELECT 42 AS value")
-    layout = prepare_layout(data_dir / "postgres")
+    layout = prepare_layout(postgres_dir / "postgres")
     file = layout.data / "postmaster.pid"
     recorded = file.read_text()
     first.stop()
@@ -158,9 +160,9 @@ def test_embedded_postgres_data_survive_a_restart_also_where_a_lock_file_names_a
         for left in (file, layout.socket_folder / ".s.PGSQL.5432.lock"):
             left.write_text(recorded.replace(recorded.splitlines()[0], str(stranger.pid), 1))
             layout.account.chown(left)
-        second = start_embedded_postgres(data_dir)
+        second = start_embedded_postgres(postgres_dir)
         assert _query(second.url, "SELECT value FROM kept") == [(42,)]
-        assert _postmaster(data_dir) != stranger.pid
+        assert _postmaster(postgres_dir) != stranger.pid
         second.stop()
         assert stranger.poll() is None
     finally:
@@ -168,14 +170,14 @@ def test_embedded_postgres_data_survive_a_restart_also_where_a_lock_file_names_a
         stranger.wait()
 
 
-def test_only_the_owner_stops_embedded_postgres(data_dir: Path) -> None:
-    first = start_embedded_postgres(data_dir)
-    second = start_embedded_postgres(data_dir)
+def test_only_the_owner_stops_embedded_postgres(postgres_dir: Path) -> None:
+    first = start_embedded_postgres(postgres_dir)
+    second = start_embedded_postgres(postgres_dir)
     assert (first.owned, second.owned) == (True, False)
     assert first.url == second.url
     second.stop()
     assert _query(first.url) == [(1,)]
-    pid = _postmaster(data_dir)
+    pid = _postmaster(postgres_dir)
     first.stop()
     wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
     first.stop()
@@ -212,30 +214,30 @@ def test_processes_that_start_together_share_one_embedded_postgres(data_dir: Pat
     successor.stop()
 
 
-def test_killed_owner_of_embedded_postgres_is_succeeded(data_dir: Path) -> None:
-    with _start_in_process(data_dir) as owner:
+def test_killed_owner_of_embedded_postgres_is_succeeded(postgres_dir: Path) -> None:
+    with _start_in_process(postgres_dir) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline().startswith("True")
-        pid = _postmaster(data_dir)
+        pid = _postmaster(postgres_dir)
         owner.kill()
-    successor = start_embedded_postgres(data_dir)
+    successor = start_embedded_postgres(postgres_dir)
     assert successor.owned
-    assert _postmaster(data_dir) == pid
+    assert _postmaster(postgres_dir) == pid
     successor.stop()
     wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
 
 
-def test_data_of_another_container_or_another_postgres_major_version_are_refused(data_dir: Path) -> None:
-    running = start_embedded_postgres(data_dir)
+def test_data_of_another_container_or_another_postgres_major_version_are_refused(postgres_dir: Path) -> None:
+    running = start_embedded_postgres(postgres_dir)
     running.stop()
     with socket.socket(socket.AF_UNIX) as of_another_container:
-        of_another_container.bind(str(prepare_layout(data_dir / "postgres").socket_folder / ".s.PGSQL.5432"))
+        of_another_container.bind(str(prepare_layout(postgres_dir / "postgres").socket_folder / ".s.PGSQL.5432"))
         of_another_container.listen()
         with pytest.raises(StartError, match="of another container runs on"):
-            start_embedded_postgres(data_dir)
-    (prepare_layout(data_dir / "postgres").data / "PG_VERSION").write_text("13\n")
+            start_embedded_postgres(postgres_dir)
+    (prepare_layout(postgres_dir / "postgres").data / "PG_VERSION").write_text("13\n")
     with pytest.raises(StartError, match=r"made by PostgreSQL 13 and this is \d+"):
-        start_embedded_postgres(data_dir)
+        start_embedded_postgres(postgres_dir)
 
 
 def test_data_dir_too_long_for_a_socket_path_works(data_dir: Path) -> None:
@@ -249,14 +251,14 @@ def test_data_dir_too_long_for_a_socket_path_works(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("running_still", [False, True])
-def test_deleted_password_file_is_replaced_by_a_new_password(data_dir: Path, running_still: bool) -> None:
-    first = start_embedded_postgres(data_dir)
+def test_deleted_password_file_is_replaced_by_a_new_password(postgres_dir: Path, running_still: bool) -> None:
+    first = start_embedded_postgres(postgres_dir)
     _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
     if not running_still:
         first.stop()
-    layout = prepare_layout(data_dir / "postgres")
+    layout = prepare_layout(postgres_dir / "postgres")
     layout.password_file.unlink()
-    second = start_embedded_postgres(data_dir)
+    second = start_embedded_postgres(postgres_dir)
     try:
         assert _query(second.url, "SELECT value FROM kept") == [(7,)]
         assert stat.S_IMODE(layout.password_file.stat().st_mode) == 0o600
@@ -267,19 +269,19 @@ def test_deleted_password_file_is_replaced_by_a_new_password(data_dir: Path, run
         first.stop()
 
 
-def test_postgres_that_is_looked_after_survives_its_owner_and_ends_with_the_last_process(data_dir: Path) -> None:
-    first = start_embedded_postgres(data_dir)
-    second = start_embedded_postgres(data_dir)
+def test_postgres_that_is_looked_after_survives_its_owner_and_ends_with_the_last_process(postgres_dir: Path) -> None:
+    first = start_embedded_postgres(postgres_dir)
+    second = start_embedded_postgres(postgres_dir)
     second.watch()
     first.watch()
     _query(first.url, "CREATE TABLE kept AS SELECT 7 AS value")
     first.stop()
     assert _query(second.url) == [(1,)]
-    pid = _postmaster(data_dir)
+    pid = _postmaster(postgres_dir)
     os.kill(pid, 9)
     wait_for(lambda: (health := second.health()) and health["restarts"] == 1, "another PostgreSQL", 60)
     assert _query(second.url, "SELECT value FROM kept") == [(7,)]
     assert second.owned
-    pid = _postmaster(data_dir)
+    pid = _postmaster(postgres_dir)
     second.stop()
     wait_for(lambda: not psutil.pid_exists(pid), "the end of the server")
