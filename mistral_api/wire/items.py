@@ -95,9 +95,8 @@ _TOOL_ITEMS = {
     ),
     "custom_tool_call_output": Object(
         _COMMON,
-        not_null("output", call_id=Text(1)),
-        nullable(name=Text()),
-        required(output=_content(_INPUT_PARTS, 0)),
+        not_null(call_id=Text(1)),
+        nullable(name=Text(), output=_content(_INPUT_PARTS, 0)),
     ),
     "shell_call": Object(
         _COMMON,

@@ -238,14 +238,18 @@ def test_refusals_are_what_was_said() -> None:
     assert not [message for message in spoken if "refusal" in message]
 
 
+@pytest.mark.parametrize(
+    "tool", [("function", {"arguments": "{}"}), ("custom_tool", {"input": "x"})], ids=lambda tool: tool[0]
+)
 @pytest.mark.parametrize("nothing", NOTHING)
-def test_items_may_say_nothing(nothing: dict[str, Any]) -> None:
+def test_items_may_say_nothing(nothing: dict[str, Any], tool: tuple[str, dict[str, Any]]) -> None:
     output = {"output": nothing["content"]} if "content" in nothing else {}
+    kind, asked = tool
     items: list[dict[str, Any]] = [
         {"role": "assistant", "id": "msg_1"} | nothing,
         {"type": "message", "role": "assistant", "status": "incomplete"} | nothing,
-        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
-        {"type": "function_call_output", "call_id": "c"} | output,
+        {"type": f"{kind}_call", "call_id": "c", "name": "f"} | asked,
+        {"type": f"{kind}_call_output", "call_id": "c"} | output,
     ]
     all_loaded: Any = (
         load(ResponseRequest(), {"input": items})["input"],
