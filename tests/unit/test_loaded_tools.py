@@ -49,7 +49,7 @@ def test_schemas_of_items_that_are_stored_are_found() -> None:
 )
 def test_tools_of_stored_messages_are_named_by_what_is_continued(request_: Any, place: str) -> None:
     stored = [{"role": "user", "content": "Hi"}, _stored(LOADED), _stored(FOUND)]
-    found = loaded_constraints(request_, [HELLO], [HELLO], stored)  # type: ignore[arg-type]
+    found = loaded_constraints(request_, [HELLO], [HELLO], stored)
     paths = ["tools[0].parameters", "tools[2].tools[0].parameters", "tools[1].format", "tools[2].tools[1].format"]
     assert [each.path for each in found] == [f"{place}.{path}" for path in paths]
     schemas = [each for each in found if isinstance(each, PlacedSchema)]
