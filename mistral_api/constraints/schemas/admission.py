@@ -17,33 +17,21 @@ from mistral_api.wire.constraints import check_schema
 INVALID = "invalid_json_schema"
 # What only requests without a chat have.
 _PROMPTS = ("prompt", "input_prefix")
-_FORCING_WORDS = ("required",)
-# What a tool choice may be by its ``type`` without demanding a call (OpenAI, Anthropic).
-_FREE_CHOICES = ("auto", "none")
 
 
-def enforced_constraints(schemas: Sequence[PlacedSchema], body: dict[str, Any]) -> list[Constraint]:
+def enforced_constraints(
+    schemas: Sequence[PlacedSchema], body: dict[str, Any], *, forced: bool = False
+) -> list[Constraint]:
     """Return what the model server is told to enforce for the schemas of a valid request.
+
+    ``forced``: its choice among the tools demands a call.
 
     Raises InvalidRequest for a schema that cannot be enforced, with the path of the part at fault.
     """
     answer = Form.TEXT if any(name in body for name in _PROMPTS) else Form.ANSWER
-    forced = _forces_call(body.get("tool_choice"))
     lenient = Form.CALL if forced and any(each.strict for each in schemas) else Form.TOOL
     strict = Form.ANSWER if forced else Form.STRICT_TOOL
     return [_constraint(each, answer if not each.of_tool else strict if each.strict else lenient) for each in schemas]
-
-
-def _forces_call(choice: object) -> bool:
-    """Return whether the tool choice of any dialect demands a call."""
-    if isinstance(choice, str):
-        return choice in _FORCING_WORDS
-    if not isinstance(choice, dict):
-        return False
-    if choice.get("type") == "allowed_tools":
-        mode = choice.get("mode") or (choice.get("allowed_tools") or {}).get("mode")
-        return mode in _FORCING_WORDS
-    return choice.get("type") not in _FREE_CHOICES
 
 
 def _constraint(placed: PlacedSchema, form: Form) -> Constraint:
