@@ -324,6 +324,32 @@ class Automaton:
     moves: list[dict[int, CharacterSet]]
     accepting: frozenset[int]
 
+    def accepts(self, text: str) -> bool:
+        """Return whether it reads a text to its end. That takes as long as the text is long."""
+        state = 0
+        for code in map(ord, text):
+            target = next((target for target, allowed in self.moves[state].items() if code in allowed), None)
+            if target is None:
+                return False
+            state = target
+        return state in self.accepting
+
+
+def read_text(expression: Expression, text: str) -> bool:
+    """Return whether an expression matches a whole text, without its automaton.
+
+    That takes longer for each character than an automaton does, but also an expression whose automaton would be too
+    large, or matches nothing, may be asked. Raises Untranslatable where it takes too long.
+    """
+    reader = _Reader(expression)
+    state = reader.first_state()
+    for code in map(ord, text):
+        letter = next((number for number, letters in enumerate(reader.alphabet) if code in letters), None)
+        if letter is None or not state.threads:
+            return False
+        state = reader.next_state(state, letter)
+    return reader.accepts(state.threads)
+
 
 def build_automaton(expression: Expression) -> Automaton:
     """Return the smallest automaton of an expression for a whole text.

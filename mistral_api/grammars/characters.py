@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,7 @@ LAST_CODE = 0x10FFFF
 # Halves of surrogate pairs are no characters of a text in UTF-8.
 _SURROGATES = (0xD800, 0xDFFF)
 # Beyond are rare ideographs, which have no case, and are letters.
-_LAST_LOOKED_AT = 0x1FFFF
+LAST_LOOKED_AT = 0x1FFFF
 # Word characters outside ASCII are about 770 ranges. Gaps between them that are smaller than this count as word
 # characters too, but for Latin letters, general punctuation and that of Chinese and Japanese.
 _SMALL_GAP = 24
@@ -38,7 +39,8 @@ class CharacterSet:
         return bool(self.ranges)
 
     def __contains__(self, code: int) -> bool:
-        return any(low <= code <= high for low, high in self.ranges)
+        place = bisect_right(self.ranges, (code, LAST_CODE))
+        return place > 0 and code <= self.ranges[place - 1][1]
 
     def __or__(self, other: CharacterSet) -> CharacterSet:
         return from_ranges((*self.ranges, *other.ranges))
@@ -155,6 +157,24 @@ def spaces() -> CharacterClass:
 
 
 @cache
+def ecma_digits() -> CharacterClass:
+    """Return what ``\\d`` is to JavaScript."""
+    return exactly(digits().least)
+
+
+@cache
+def ecma_word() -> CharacterClass:
+    """Return what ``\\w`` is to JavaScript."""
+    return exactly(word().least)
+
+
+@cache
+def ecma_spaces() -> CharacterClass:
+    """Return what ``\\s`` is to JavaScript (ECMA-262, WhiteSpace and LineTerminator)."""
+    return exactly(spaces().least | of("\ufeff"))
+
+
+@cache
 def category(*names: str) -> CharacterSet:
     """Return the characters below U+20000 whose category of Unicode begins with one of these names, as Lu and L do."""
     return from_ranges(each for name, ranges in _categories().items() if name.startswith(names) for each in ranges)
@@ -165,7 +185,7 @@ def _categories() -> dict[str, list[tuple[int, int]]]:
     """Return the ranges of each category."""
     found: dict[str, list[tuple[int, int]]] = {}
     start = 0
-    for name, codes in itertools.groupby(map(unicodedata.category, map(chr, range(_LAST_LOOKED_AT + 1)))):
+    for name, codes in itertools.groupby(map(unicodedata.category, map(chr, range(LAST_LOOKED_AT + 1)))):
         following = start + sum(1 for _ in codes)
         found.setdefault(name, []).append((start, following - 1))
         start = following
@@ -173,7 +193,7 @@ def _categories() -> dict[str, list[tuple[int, int]]]:
 
 
 def _beyond() -> CharacterSet:
-    return from_ranges([(_LAST_LOOKED_AT + 1, LAST_CODE)])
+    return from_ranges([(LAST_LOOKED_AT + 1, LAST_CODE)])
 
 
 def _joined(characters: CharacterSet) -> CharacterSet:
@@ -187,7 +207,7 @@ def _joined(characters: CharacterSet) -> CharacterSet:
 @cache
 def _simple_case_pairs() -> tuple[tuple[int, int], ...]:
     """Return lower and upper letters that are each other's other case, both ways."""
-    letters = [chr(code) for code in range(_LAST_LOOKED_AT + 1)]
+    letters = [chr(code) for code in range(LAST_LOOKED_AT + 1)]
     pairs = [(ord(each), ord(each.upper())) for each in letters if _has_one_upper_case(each)]
     return tuple(pairs + [(upper, lower) for lower, upper in pairs])
 
@@ -201,7 +221,7 @@ def _has_one_upper_case(letter: str) -> bool:
 def _all_case_pairs() -> tuple[tuple[int, int], ...]:
     """Return each letter with each one that any dialect may take for it without regard to case."""
     families: dict[str, set[str]] = {}
-    for letter in map(chr, range(_LAST_LOOKED_AT + 1)):
+    for letter in map(chr, range(LAST_LOOKED_AT + 1)):
         forms = {letter, *(each for each in (letter.lower(), letter.upper(), letter.casefold()) if len(each) == 1)}
         if len(forms) > 1:
             families.setdefault(_folded(letter), set()).update(forms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from mistral_api.grammars.characters import (
@@ -11,11 +11,9 @@ from mistral_api.grammars.characters import (
     CharacterClass,
     CharacterSet,
     category,
-    digits,
     exactly,
     from_ranges,
     of,
-    spaces,
 )
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.escapes import EscapeReader
@@ -45,12 +43,12 @@ _REST = from_ranges([(0x20000, 0x10FFFF)])
 
 
 class ClassReader:
-    """Reads the classes of one pattern. ``word`` returns what ``\\w`` stands for in it."""
+    """Reads the classes of one pattern. ``known``: what ``\\d``, ``\\w`` and ``\\s`` stand for in it."""
 
-    def __init__(self, pattern: str, escapes: EscapeReader, word: Callable[[], CharacterClass]) -> None:
+    def __init__(self, pattern: str, escapes: EscapeReader, known: Mapping[str, Callable[[], CharacterClass]]) -> None:
         self._text = pattern
         self._escapes = escapes
-        self._known: dict[str, Callable[[], CharacterClass]] = {"d": digits, "w": word, "s": spaces}
+        self._known = known
 
     def _refuse(self, reason: str, position: int) -> NoReturn:
         raise Untranslatable(f"{reason} (at character {position + 1})")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from mistral_api.grammars.automaton import Automaton, build_automaton
-from mistral_api.grammars.characters import ALL
+from mistral_api.grammars.automaton import Automaton, build_automaton, read_text
+from mistral_api.grammars.characters import ALL, LAST_LOOKED_AT
 from mistral_api.grammars.elimination import as_expression, as_rules
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import (
@@ -94,6 +94,30 @@ def text_grammar(pattern: str) -> str:
     if resolved is None:
         return write_grammar(as_rules(build_automaton(expression), "root"))
     return write_grammar({"root": _possible(resolved)})
+
+
+def pattern_matches(pattern: str, text: str) -> bool:
+    """Return whether a ``pattern`` of a JSON schema matches anywhere in a text, as ECMA-262 says.
+
+    It takes as long as the text is long, whatever the pattern: no way is tried twice. Raises Untranslatable where the
+    pattern is not understood, or has too many states, and for texts of which it cannot be said.
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise Untranslatable("half of a surrogate pair is no character")
+    if ("\\p" in pattern or "\\P" in pattern) and any(ord(letter) > LAST_LOOKED_AT for letter in text):
+        raise Untranslatable(f"of characters beyond U+{LAST_LOOKED_AT:X} no property is known")
+    found = _search(pattern)
+    return found.accepts(text) if isinstance(found, Automaton) else read_text(found, text)
+
+
+@lru_cache(_REMEMBERED)
+def _search(pattern: str) -> Automaton | Expression:
+    """Return the automaton of the texts in which a pattern matches; their expression where that has none."""
+    found = sequence([ANY_TEXT, parse_pattern(pattern, Dialect.ECMASCRIPT), ANY_TEXT])
+    try:
+        return build_automaton(found)
+    except Untranslatable:
+        return found
 
 
 def _demanded(pattern: str, min_length: int, max_length: int | None) -> Expression | Automaton:
