@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mistral_api.grammars.automaton import Automaton
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import (
     EMPTY,
@@ -16,6 +15,7 @@ from mistral_api.grammars.expression import (
     repeat,
     sequence,
 )
+from mistral_api.grammars.minimal import Automaton
 
 # The most characters, classes and groups of an expression.
 MOST_PARTS = 6_000

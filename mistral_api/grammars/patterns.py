@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from mistral_api.grammars.automaton import Automaton, build_automaton, read_text
+from mistral_api.grammars.automaton import build_automaton, read_text
 from mistral_api.grammars.characters import ALL, LAST_LOOKED_AT
 from mistral_api.grammars.elimination import as_expression, as_rules
 from mistral_api.grammars.errors import Untranslatable
@@ -27,6 +27,7 @@ from mistral_api.grammars.expression import (
 from mistral_api.grammars.gbnf import without_nul, write_grammar, write_pattern
 from mistral_api.grammars.json_text import as_json_text
 from mistral_api.grammars.lengths import fit_length
+from mistral_api.grammars.minimal import Automaton
 from mistral_api.grammars.neighbours import resolve_conditions
 from mistral_api.grammars.pattern_parser import Dialect, parse_pattern
 
