@@ -18,9 +18,15 @@ class SizedCache(Generic[_Key, _Value]):
 
     def __init__(self, size: Callable[[_Key, _Value], int], most_bytes: int = MOST_BYTES) -> None:
         self._size = size
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._lock = threading.Lock()
         self._entries: LRUCache[_Key, tuple[_Value, int]] = LRUCache(most_bytes, getsizeof=lambda entry: entry[1])
+
+    @property
+    def bytes(self) -> int:
+        """About how many bytes all that is kept takes."""
+        with self._lock:
+            return int(self._entries.currsize)
 
     def find(self, key: _Key) -> _Value | None:
         """Return a result, None where it is not known."""
@@ -32,5 +38,5 @@ class SizedCache(Generic[_Key, _Value]):
         """Keep a result, and drop those that were not used for the longest time. One that is too large is not kept."""
         size = self._size(key, value)
         with self._lock:
-            if size <= self._most_bytes:
+            if size <= self.most_bytes:
                 self._entries[key] = value, size
