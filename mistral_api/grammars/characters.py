@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,7 +21,7 @@ LAST_CODE = 0x10FFFF
 # Halves of surrogate pairs are no characters of a text in UTF-8.
 _SURROGATES = (0xD800, 0xDFFF)
 # Beyond are rare ideographs, which have no case, and are letters.
-_LAST_LOOKED_AT = 0x1FFFF
+LAST_LOOKED_AT = 0x1FFFF
 # Word characters outside ASCII are about 770 ranges. Gaps between them that are smaller than this count as word
 # characters too, but for Latin letters, general punctuation and that of Chinese and Japanese.
 _SMALL_GAP = 24
@@ -38,7 +39,8 @@ class CharacterSet:
         return bool(self.ranges)
 
     def __contains__(self, code: int) -> bool:
-        return any(low <= code <= high for low, high in self.ranges)
+        place = bisect_right(self.ranges, (code, LAST_CODE))
+        return place > 0 and code <= self.ranges[place - 1][1]
 
     def __or__(self, other: CharacterSet) -> CharacterSet:
         return from_ranges((*self.ranges, *other.ranges))
@@ -115,14 +117,19 @@ class CharacterClass:
 
     def without_case(self) -> CharacterClass:
         """Return the class with the other cases of its letters."""
-        least = from_ranges((other, other) for code, other in _simple_case_pairs() if code in self.least)
-        most = from_ranges((other, other) for code, other in _all_case_pairs() if code in self.most)
+        least, most = _other_cases(self.least, _simple_cases()), _other_cases(self.most, _all_cases())
         return CharacterClass(self.least | least, self.most | most)
 
 
 def exactly(characters: CharacterSet) -> CharacterClass:
     """Return the class of characters on which all dialects agree."""
     return CharacterClass(characters, characters)
+
+
+def united(classes: Sequence[CharacterClass]) -> CharacterClass:
+    """Return the class of all characters of these classes."""
+    least = from_ranges(itertools.chain.from_iterable(each.least.ranges for each in classes))
+    return CharacterClass(least, from_ranges(itertools.chain.from_iterable(each.most.ranges for each in classes)))
 
 
 @cache
@@ -155,6 +162,24 @@ def spaces() -> CharacterClass:
 
 
 @cache
+def ecma_digits() -> CharacterClass:
+    """Return what ``\\d`` is to JavaScript."""
+    return exactly(digits().least)
+
+
+@cache
+def ecma_word() -> CharacterClass:
+    """Return what ``\\w`` is to JavaScript."""
+    return exactly(word().least)
+
+
+@cache
+def ecma_spaces() -> CharacterClass:
+    """Return what ``\\s`` is to JavaScript (ECMA-262, WhiteSpace and LineTerminator)."""
+    return exactly(spaces().least | of("\ufeff"))
+
+
+@cache
 def category(*names: str) -> CharacterSet:
     """Return the characters below U+20000 whose category of Unicode begins with one of these names, as Lu and L do."""
     return from_ranges(each for name, ranges in _categories().items() if name.startswith(names) for each in ranges)
@@ -165,7 +190,7 @@ def _categories() -> dict[str, list[tuple[int, int]]]:
     """Return the ranges of each category."""
     found: dict[str, list[tuple[int, int]]] = {}
     start = 0
-    for name, codes in itertools.groupby(map(unicodedata.category, map(chr, range(_LAST_LOOKED_AT + 1)))):
+    for name, codes in itertools.groupby(map(unicodedata.category, map(chr, range(LAST_LOOKED_AT + 1)))):
         following = start + sum(1 for _ in codes)
         found.setdefault(name, []).append((start, following - 1))
         start = following
@@ -173,7 +198,7 @@ def _categories() -> dict[str, list[tuple[int, int]]]:
 
 
 def _beyond() -> CharacterSet:
-    return from_ranges([(_LAST_LOOKED_AT + 1, LAST_CODE)])
+    return from_ranges([(LAST_LOOKED_AT + 1, LAST_CODE)])
 
 
 def _joined(characters: CharacterSet) -> CharacterSet:
@@ -184,12 +209,26 @@ def _joined(characters: CharacterSet) -> CharacterSet:
     return characters | (small - from_ranges(_EXACT_RANGES))
 
 
+def _other_cases(allowed: CharacterSet, cases: Mapping[int, Sequence[int]]) -> CharacterSet:
+    """Return the other cases of the letters of a set. It looks through what is shorter, the set or the cases."""
+    size = sum(high - low + 1 for low, high in allowed.ranges)
+    codes = allowed.codes() if size < len(cases) else filter(allowed.__contains__, cases)
+    return from_ranges((other, other) for code in codes for other in cases.get(code, ()))
+
+
+def _by_letter(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for letter, other in pairs:
+        found.setdefault(letter, []).append(other)
+    return found
+
+
 @cache
-def _simple_case_pairs() -> tuple[tuple[int, int], ...]:
+def _simple_cases() -> dict[int, list[int]]:
     """Return lower and upper letters that are each other's other case, both ways."""
-    letters = [chr(code) for code in range(_LAST_LOOKED_AT + 1)]
+    letters = [chr(code) for code in range(LAST_LOOKED_AT + 1)]
     pairs = [(ord(each), ord(each.upper())) for each in letters if _has_one_upper_case(each)]
-    return tuple(pairs + [(upper, lower) for lower, upper in pairs])
+    return _by_letter(pairs + [(upper, lower) for lower, upper in pairs])
 
 
 def _has_one_upper_case(letter: str) -> bool:
@@ -198,15 +237,15 @@ def _has_one_upper_case(letter: str) -> bool:
 
 
 @cache
-def _all_case_pairs() -> tuple[tuple[int, int], ...]:
+def _all_cases() -> dict[int, list[int]]:
     """Return each letter with each one that any dialect may take for it without regard to case."""
     families: dict[str, set[str]] = {}
-    for letter in map(chr, range(_LAST_LOOKED_AT + 1)):
+    for letter in map(chr, range(LAST_LOOKED_AT + 1)):
         forms = {letter, *(each for each in (letter.lower(), letter.upper(), letter.casefold()) if len(each) == 1)}
         if len(forms) > 1:
             families.setdefault(_folded(letter), set()).update(forms)
     families["i"].update("ıİ")
-    return tuple((ord(one), ord(two)) for each in families.values() for one in each for two in each if one != two)
+    return _by_letter((ord(one), ord(two)) for each in families.values() for one in each for two in each if one != two)
 
 
 def _folded(letter: str) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from mistral_api.grammars.characters import (
     ALL,
     CharacterClass,
-    CharacterSet,
     category,
-    digits,
     exactly,
     from_ranges,
     of,
-    spaces,
+    united,
 )
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.escapes import EscapeReader
@@ -45,12 +43,12 @@ _REST = from_ranges([(0x20000, 0x10FFFF)])
 
 
 class ClassReader:
-    """Reads the classes of one pattern. ``word`` returns what ``\\w`` stands for in it."""
+    """Reads the classes of one pattern. ``known``: what ``\\d``, ``\\w`` and ``\\s`` stand for in it."""
 
-    def __init__(self, pattern: str, escapes: EscapeReader, word: Callable[[], CharacterClass]) -> None:
+    def __init__(self, pattern: str, escapes: EscapeReader, known: Mapping[str, Callable[[], CharacterClass]]) -> None:
         self._text = pattern
         self._escapes = escapes
-        self._known: dict[str, Callable[[], CharacterClass]] = {"d": digits, "w": word, "s": spaces}
+        self._known = known
 
     def _refuse(self, reason: str, position: int) -> NoReturn:
         raise Untranslatable(f"{reason} (at character {position + 1})")
@@ -62,13 +60,14 @@ class ClassReader:
         position += inverse
         if self._text[position : position + 1] == "]":
             self._refuse("a class that begins with ']' has no meaning that all agree on", start)
-        found, first = exactly(CharacterSet()), position
+        parts, first = list[CharacterClass](), position
         while (letter := self._text[position : position + 1]) != "]":
             if not letter:
                 self._refuse("the '[' is not closed", start)
             self._refuse_set_operations(position)
             part, position = self._member(position)
-            found |= part
+            parts.append(part)
+        found = united(parts)
         if any(pair in self._text[first:position] for pair in _EVERYTHING):
             found = exactly(ALL)
         found = found.without_case() if ignore_case else found

@@ -10,7 +10,21 @@ import re
 from enum import Enum
 from typing import NoReturn
 
-from mistral_api.grammars.characters import ALL, LINE_ENDS, LINE_FEED, CharacterClass, exactly, of, unicode_word, word
+from mistral_api.grammars.characters import (
+    ALL,
+    LINE_ENDS,
+    LINE_FEED,
+    CharacterClass,
+    digits,
+    ecma_digits,
+    ecma_spaces,
+    ecma_word,
+    exactly,
+    of,
+    spaces,
+    unicode_word,
+    word,
+)
 from mistral_api.grammars.class_parser import CLASS_LETTERS, ClassReader
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.escapes import EscapeReader
@@ -29,6 +43,7 @@ from mistral_api.grammars.expression import (
     repeat,
     sequence,
 )
+from mistral_api.grammars.time_limit import check_time
 
 MOST_LEVELS = 60
 _MOST_COUNT = 100_000
@@ -42,11 +57,21 @@ _KNOWN_FLAGS = frozenset("imsxau")
 class Dialect(Enum):
     """Whose regular expressions are read: JavaScript's in JSON schemas, those of Python and Rust in texts.
 
-    The dot of JavaScript leaves out more, and its words have no letters beyond ASCII.
+    The dot of JavaScript leaves out more, and its words have no letters beyond ASCII. Of the patterns of JSON schemas
+    only what all dialects match is meant, since nobody knows what reads the value; ``ECMASCRIPT`` means what
+    JavaScript matches.
     """
 
     JSON_SCHEMA = "JSON schema"
+    ECMASCRIPT = "ECMAScript"
     TEXT = "text"
+
+
+_CLASSES = {
+    Dialect.JSON_SCHEMA: {"d": digits, "w": word, "s": spaces},
+    Dialect.ECMASCRIPT: {"d": ecma_digits, "w": ecma_word, "s": ecma_spaces},
+    Dialect.TEXT: {"d": digits, "w": unicode_word, "s": spaces},
+}
 
 
 def parse_pattern(pattern: str, dialect: Dialect, flags: str = "") -> Expression:
@@ -65,8 +90,8 @@ class _PatternParser:
         # Whether what is read must not match: a dialect that takes more for a class then excludes more.
         self._inverted = False
         self._escapes = EscapeReader(pattern)
-        self._word = word if dialect is Dialect.JSON_SCHEMA else unicode_word
-        self._classes = ClassReader(pattern, self._escapes, self._word)
+        self._word = _CLASSES[dialect]["w"]
+        self._classes = ClassReader(pattern, self._escapes, _CLASSES[dialect])
 
     def parse(self) -> Expression:
         """Return the expression of the whole pattern."""
@@ -109,6 +134,7 @@ class _PatternParser:
         return self._position < len(self._text)
 
     def _atom(self, level: int) -> Expression:
+        check_time()
         letter = self._peek()
         if letter == "(":
             return self._group(level)
@@ -133,16 +159,17 @@ class _PatternParser:
     def _dot(self) -> Expression:
         if "s" in self._flags:
             return characters(ALL)
-        ends = LINE_ENDS if self._dialect is Dialect.JSON_SCHEMA else LINE_FEED
-        return self._one_of(CharacterClass(~ends, ~LINE_FEED))
+        most = ~LINE_ENDS if self._dialect is Dialect.ECMASCRIPT else ~LINE_FEED
+        return self._one_of(CharacterClass(~LINE_FEED if self._dialect is Dialect.TEXT else ~LINE_ENDS, most))
 
     def _anchor(self, letter: str) -> Expression:
         """Return what ``^`` or ``$`` means. To Python ``$`` is also the place before a line feed at the end."""
         if "m" in self._flags:
             edge: Expression = Start() if letter == "^" else End()
-            line_end = self._one_of(CharacterClass(LINE_FEED, LINE_ENDS))
+            is_ecma = self._dialect is Dialect.ECMASCRIPT
+            line_end = self._one_of(CharacterClass(LINE_ENDS if is_ecma else LINE_FEED, LINE_ENDS))
             return Choice((edge, Look(line_end, ahead=letter == "$", negative=False)))
-        if letter == "^" or not self._inverted:
+        if letter == "^" or not self._inverted or self._dialect is Dialect.ECMASCRIPT:
             return Start() if letter == "^" else End()
         return Look(sequence([Repeat(Characters(LINE_FEED), 0, 1), End()]), ahead=True, negative=False)
 
@@ -170,7 +197,7 @@ class _PatternParser:
         else:
             pairs = ((behind, ahead), (not_behind, not_ahead), (not_behind, End()), (Start(), not_ahead))
             # To some the empty text has a \B, to others none.
-            pairs += ((Start(), End()),) * self._inverted
+            pairs += ((Start(), End()),) * (self._inverted or self._dialect is Dialect.ECMASCRIPT)
         return Choice(tuple(Sequence(pair) for pair in pairs))
 
     def _group(self, level: int) -> Expression:
@@ -250,7 +277,7 @@ class _PatternParser:
         return None if found is None or found[0] in ("{}", "{,}") else self._count(found)
 
     def _count(self, found: re.Match[str]) -> tuple[int, int | None]:
-        if not found[1] and self._dialect is Dialect.JSON_SCHEMA:
+        if not found[1] and self._dialect is not Dialect.TEXT:
             self._refuse(f"'{found[0]}' is a count to some, and text to others")
         if max(len(found[1]), len(found[3])) > 6 or max(int(found[1] or 0), int(found[3] or 0)) > _MOST_COUNT:
             self._refuse(f"'{found[0]}' repeats too often")

@@ -8,7 +8,13 @@ import re
 import pytest
 
 from mistral_api.grammars.errors import Untranslatable
-from mistral_api.grammars.patterns import json_string_pattern, json_string_rules, text_grammar, whole_string_pattern
+from mistral_api.grammars.patterns import (
+    json_string_pattern,
+    json_string_rules,
+    pattern_matches,
+    text_grammar,
+    whole_string_pattern,
+)
 from tests.support.gbnf_acceptor import GbnfGrammar
 
 # A pattern, values that it matches, and values that it does not.
@@ -207,3 +213,35 @@ def test_no_grammar_reads_the_character_that_ends_a_text() -> None:
 @pytest.mark.parametrize("pattern", ["^[a-z]+$", r"^\d{3}-\d{4}$", "^(a|b|cd)$", r"^[\w.]+@[\w.]+\.[a-z]{2,}$"])
 def test_simple_pattern_stays_short(pattern: str) -> None:
     assert len(json_string_pattern(pattern)) < 3 * len(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        (r"^\d$", ["7"], ["\u0663", "", "77"]),
+        (r"^\D$", ["\u0663", "a"], ["7"]),
+        (r"^\w+$", ["a_9"], ["é"]),
+        (r"^\S$", ["\x1c", "\x85"], ["\ufeff", " "]),
+        ("^.$", ["a", "\x85", "🙂"], ["\n", "\r", "\u2028"]),
+        ("^a$", ["a"], ["a\n", "\na"]),
+        ("a", ["xax"], ["x", ""]),
+        ("", ["", "a"], []),
+        (r"\B", ["", "ab"], ["a"]),
+        (r"^\p{L}+$", ["é", "a"], ["1"]),
+        ("(?<!b)a(?!b)", ["a", "aab"], ["ab", "ba"]),
+        ("(?!)", [], ["", "a"]),
+        ("^.{1,3000}$", ["a" * 3_000], ["", "a" * 3_001]),
+        ("^(a+)+$", ["a" * 5_000], ["a" * 5_000 + "!"]),
+        ("(a|b)*a(a|b){14}$", ["a" + "b" * 14], ["b" * 15]),
+    ],
+)
+def test_pattern_of_a_schema_is_searched_for_as_javascript_does(
+    pattern: str, matching: list[str], others: list[str]
+) -> None:
+    assert [text for text in matching + others if pattern_matches(pattern, text)] == matching
+
+
+@pytest.mark.parametrize(("pattern", "text"), [("(", "a"), (r"(a)\1", "aa"), ("a", "\ud800"), (r"\p{L}", "\U00020000")])
+def test_what_cannot_be_searched_for_is_refused(pattern: str, text: str) -> None:
+    with pytest.raises(Untranslatable):
+        pattern_matches(pattern, text)
