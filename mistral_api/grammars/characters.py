@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -117,14 +117,19 @@ class CharacterClass:
 
     def without_case(self) -> CharacterClass:
         """Return the class with the other cases of its letters."""
-        least = from_ranges((other, other) for code, other in _simple_case_pairs() if code in self.least)
-        most = from_ranges((other, other) for code, other in _all_case_pairs() if code in self.most)
+        least, most = _other_cases(self.least, _simple_cases()), _other_cases(self.most, _all_cases())
         return CharacterClass(self.least | least, self.most | most)
 
 
 def exactly(characters: CharacterSet) -> CharacterClass:
     """Return the class of characters on which all dialects agree."""
     return CharacterClass(characters, characters)
+
+
+def united(classes: Sequence[CharacterClass]) -> CharacterClass:
+    """Return the class of all characters of these classes."""
+    least = from_ranges(itertools.chain.from_iterable(each.least.ranges for each in classes))
+    return CharacterClass(least, from_ranges(itertools.chain.from_iterable(each.most.ranges for each in classes)))
 
 
 @cache
@@ -204,12 +209,26 @@ def _joined(characters: CharacterSet) -> CharacterSet:
     return characters | (small - from_ranges(_EXACT_RANGES))
 
 
+def _other_cases(allowed: CharacterSet, cases: Mapping[int, Sequence[int]]) -> CharacterSet:
+    """Return the other cases of the letters of a set. It looks through what is shorter, the set or the cases."""
+    size = sum(high - low + 1 for low, high in allowed.ranges)
+    codes = allowed.codes() if size < len(cases) else filter(allowed.__contains__, cases)
+    return from_ranges((other, other) for code in codes for other in cases.get(code, ()))
+
+
+def _by_letter(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for letter, other in pairs:
+        found.setdefault(letter, []).append(other)
+    return found
+
+
 @cache
-def _simple_case_pairs() -> tuple[tuple[int, int], ...]:
+def _simple_cases() -> dict[int, list[int]]:
     """Return lower and upper letters that are each other's other case, both ways."""
     letters = [chr(code) for code in range(LAST_LOOKED_AT + 1)]
     pairs = [(ord(each), ord(each.upper())) for each in letters if _has_one_upper_case(each)]
-    return tuple(pairs + [(upper, lower) for lower, upper in pairs])
+    return _by_letter(pairs + [(upper, lower) for lower, upper in pairs])
 
 
 def _has_one_upper_case(letter: str) -> bool:
@@ -218,7 +237,7 @@ def _has_one_upper_case(letter: str) -> bool:
 
 
 @cache
-def _all_case_pairs() -> tuple[tuple[int, int], ...]:
+def _all_cases() -> dict[int, list[int]]:
     """Return each letter with each one that any dialect may take for it without regard to case."""
     families: dict[str, set[str]] = {}
     for letter in map(chr, range(LAST_LOOKED_AT + 1)):
@@ -226,7 +245,7 @@ def _all_case_pairs() -> tuple[tuple[int, int], ...]:
         if len(forms) > 1:
             families.setdefault(_folded(letter), set()).update(forms)
     families["i"].update("ıİ")
-    return tuple((ord(one), ord(two)) for each in families.values() for one in each for two in each if one != two)
+    return _by_letter((ord(one), ord(two)) for each in families.values() for one in each for two in each if one != two)
 
 
 def _folded(letter: str) -> str:

@@ -9,11 +9,11 @@ from typing import NoReturn
 from mistral_api.grammars.characters import (
     ALL,
     CharacterClass,
-    CharacterSet,
     category,
     exactly,
     from_ranges,
     of,
+    united,
 )
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.escapes import EscapeReader
@@ -60,13 +60,14 @@ class ClassReader:
         position += inverse
         if self._text[position : position + 1] == "]":
             self._refuse("a class that begins with ']' has no meaning that all agree on", start)
-        found, first = exactly(CharacterSet()), position
+        parts, first = list[CharacterClass](), position
         while (letter := self._text[position : position + 1]) != "]":
             if not letter:
                 self._refuse("the '[' is not closed", start)
             self._refuse_set_operations(position)
             part, position = self._member(position)
-            found |= part
+            parts.append(part)
+        found = united(parts)
         if any(pair in self._text[first:position] for pair in _EVERYTHING):
             found = exactly(ALL)
         found = found.without_case() if ignore_case else found

@@ -26,11 +26,11 @@ from mistral_api.grammars.expression import (
     Repeat,
     Sequence,
     characters,
-    children,
-    rebuilt,
+    mapped,
     repeat,
     walk,
 )
+from mistral_api.grammars.time_limit import check_time
 
 MOST_COUNT = 1_999
 EMPTY_TEXT = '""'
@@ -115,6 +115,7 @@ class _Writer:
 
     def write(self, expression: Expression) -> str:
         """Return an expression as it stands between parentheses."""
+        check_time()
         if isinstance(expression, Choice):
             return self._language.bar.join(map(self.write, expression.options))
         parts = expression.parts if isinstance(expression, Sequence) else (expression,)
@@ -139,6 +140,7 @@ class _Writer:
 
     def _unit(self, part: Expression) -> str:
         if isinstance(part, Characters):
+            check_time()
             return _class(part.allowed)
         if isinstance(part, Reference):
             return part.name
@@ -226,8 +228,7 @@ def _with_counted_rules(
         rule = counted.get(expression.part) or _unused(name, names)
         counted[expression.part] = rule
         return Repeat(Reference(rule), expression.least, expression.most)
-    parts = [_with_counted_rules(each, name, counted, names) for each in children(expression)]
-    return rebuilt(expression, parts) if parts else expression
+    return mapped(expression, lambda each: _with_counted_rules(each, name, counted, names))
 
 
 def _unused(name: str, names: set[str]) -> str:
@@ -253,5 +254,4 @@ def without_nul(expression: Expression) -> Expression:
     """Return an expression that never reads the character NUL, which ends a text for llama.cpp."""
     if isinstance(expression, Characters):
         return characters(expression.allowed - _NUL)
-    parts = children(expression)
-    return rebuilt(expression, map(without_nul, parts)) if parts else expression
+    return mapped(expression, without_nul)

@@ -43,6 +43,7 @@ from mistral_api.grammars.expression import (
     repeat,
     sequence,
 )
+from mistral_api.grammars.time_limit import check_time
 
 MOST_LEVELS = 60
 _MOST_COUNT = 100_000
@@ -133,6 +134,7 @@ class _PatternParser:
         return self._position < len(self._text)
 
     def _atom(self, level: int) -> Expression:
+        check_time()
         letter = self._peek()
         if letter == "(":
             return self._group(level)
