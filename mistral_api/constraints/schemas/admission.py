@@ -7,14 +7,18 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from mistral_api.constraints.schemas.enforced import Enforced, Form, enforce_schema
+from mistral_api.constraints.schemas.deadline import Deadline
+from mistral_api.constraints.schemas.enforced import Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
+from mistral_api.constraints.schemas.remembered import Enforced
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire.constraint_cost import TOO_COSTLY, check_grammar_cost
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint, schema_constraint
 from mistral_api.wire.constraints import check_schema
 
 INVALID = "invalid_json_schema"
+# Of processor time, for all schemas of a request; one that takes longer by itself is refused (``deadline``).
+_MOST_SECONDS = 4.0
 # What only requests without a chat have.
 _PROMPTS = ("prompt", "input_prefix")
 
@@ -24,17 +28,23 @@ def enforced_constraints(
 ) -> list[Constraint]:
     """Return what the model server is told to enforce for the schemas of a valid request.
 
-    ``forced``: its choice among the tools demands a call.
-
-    Raises InvalidRequest for a schema that cannot be enforced, with the path of the part at fault.
+    ``forced``: its choice among the tools demands a call. Raises InvalidRequest for a schema that cannot be enforced,
+    with the path of the part at fault.
     """
     answer = Form.TEXT if any(name in body for name in _PROMPTS) else Form.ANSWER
-    lenient = Form.CALL if forced and any(each.strict for each in schemas) else Form.TOOL
     strict = Form.ANSWER if forced else Form.STRICT_TOOL
-    return [_constraint(each, answer if not each.of_tool else strict if each.strict else lenient) for each in schemas]
+    deadline = Deadline(_MOST_SECONDS)
+    return [
+        _constraint(each, answer if not each.of_tool else strict if each.strict else Form.TOOL, deadline)
+        for each in schemas
+    ]
 
 
-def _constraint(placed: PlacedSchema, form: Form) -> Constraint:
+def _constraint(placed: PlacedSchema, form: Form, deadline: Deadline) -> Constraint:
+    """Return the constraint of a schema. ``deadline``: for all schemas of the request."""
+    if deadline.is_over:
+        text = f"'{placed.path}' is refused: the schemas of the request take too long to compile together."
+        raise InvalidRequest(text, code=TOO_COSTLY, param=placed.path)
     try:
         enforced = enforce_schema(placed.schema, form)
         if form is Form.TEXT:

@@ -35,7 +35,7 @@ class SchemaParts:
                 self._anchors.setdefault("#" + part[keyword], part)
         if isinstance(part.get("$id"), str):
             self._anchors.setdefault(part["$id"], part)
-            self._anchors.setdefault(urljoin(str(self.schema.get("$id") or ""), part["$id"]), part)
+            self._anchors.setdefault(_joined(str(self.schema.get("$id") or ""), part["$id"]), part)
 
     def place(self, part: Any, keyword: str = "") -> str:
         """Return the path of a part, or of a keyword in it."""
@@ -66,15 +66,31 @@ class SchemaParts:
     def _find(self, reference: str) -> Any:
         if reference in self._anchors:
             return self._anchors[reference]
-        document, fragment = urldefrag(reference)
+        document, fragment = _divided(reference)
         base: Any = self.schema
         own = str(self.schema.get("$id") or "")
-        if document and document not in (own, urldefrag(own)[0]):
-            base = self._anchors.get(document) or self._anchors.get(urljoin(own, document))
+        if document and document not in (own, _divided(own)[0]):
+            base = self._anchors.get(document) or self._anchors.get(_joined(own, document))
         fragment = unquote(fragment)
         if fragment and not fragment.startswith("/"):
             return self._anchors.get("#" + fragment)
         return _at_pointer(base, fragment)
+
+
+def _divided(reference: str) -> tuple[str, str]:
+    """Return a reference without its fragment, and the fragment; what is no URL has none."""
+    try:
+        document, fragment = urldefrag(reference)
+    except ValueError:  # as http://[
+        return reference, ""
+    return document, fragment
+
+
+def _joined(base: str, url: str) -> str:
+    try:
+        return urljoin(base, url)
+    except ValueError:
+        return url
 
 
 def _at_pointer(value: Any, pointer: str) -> Any:
