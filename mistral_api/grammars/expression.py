@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mistral_api.grammars.characters import ALL, CharacterSet, of
+from mistral_api.grammars.characters import ALL, CharacterSet, from_ranges, of
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +126,8 @@ def choice(options: Iterable[Expression]) -> Expression:
 
 def _with_characters_joined(options: list[Expression]) -> list[Expression]:
     """Return the options with the single characters among them as one, where the first of them stands."""
-    together = CharacterSet()
-    for each in options:
-        if isinstance(each, Characters):
-            together |= each.allowed
+    sets = [each.allowed for each in options if isinstance(each, Characters)]
+    together = sets[0] if len(sets) == 1 else from_ranges(itertools.chain.from_iterable(each.ranges for each in sets))
     joined: dict[Expression, None] = {}
     for each in options:
         joined[Characters(together) if isinstance(each, Characters) else each] = None

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mistral_api.grammars.characters import ALL, CharacterSet, from_ranges
 from mistral_api.grammars.errors import Untranslatable
@@ -66,6 +67,7 @@ def _code(code: int) -> str:
     return f"\\u{code:04X}" if code <= 0xFFFF else f"\\U{code:08X}"
 
 
+@lru_cache(maxsize=256)
 def _class(allowed: CharacterSet) -> str:
     """Return a class such as ``[a-z]``, or ``[^a-z]`` where that is shorter."""
     plain, inverse = f"[{_ranges(allowed)}]", f"[^{_ranges(~allowed)}]"
@@ -112,6 +114,7 @@ class _Writer:
 
     def __init__(self, language: _Language) -> None:
         self._language = language
+        self._length = 0
 
     def write(self, expression: Expression) -> str:
         """Return an expression as it stands between parentheses."""
@@ -124,11 +127,17 @@ class _Writer:
             if letter is not None:
                 text += letter
                 continue
-            written += [self._language.text(text)] if text else []
+            written += [self._leaf(self._language.text(text))] if text else []
             written.append(self._part(part))
             text = ""
-        written += [self._language.text(text)] if text else []
+        written += [self._leaf(self._language.text(text))] if text else []
         return self._language.glue.join(written)
+
+    def _leaf(self, text: str) -> str:
+        """Return a text, classes among them, unless all of them together are too long, before they fill the memory."""
+        self._length += len(text)
+        _require_length(self._length)
+        return text
 
     def _part(self, part: Expression) -> str:
         if isinstance(part, Repeat) and max(part.least, part.most or 0) > MOST_COUNT:
@@ -139,9 +148,9 @@ class _Writer:
 
     def _unit(self, part: Expression) -> str:
         if isinstance(part, Characters):
-            return _class(part.allowed)
+            return self._leaf(_class(part.allowed))
         if isinstance(part, Reference):
-            return part.name
+            return self._leaf(part.name)
         return f"({self.write(part)})"
 
     def _count(self, part: Repeat, *, single: bool) -> str:
@@ -244,14 +253,18 @@ def _is_to_count(expression: Repeat) -> bool:
 
 
 def _bounded(text: str) -> str:
-    if len(text) > MOST_CHARACTERS:
-        raise Untranslatable(f"it takes llama.cpp a constraint of more than {MOST_CHARACTERS} characters")
+    _require_length(len(text))
     return text
+
+
+def _require_length(length: int) -> None:
+    if length > MOST_CHARACTERS:
+        raise Untranslatable(f"it takes llama.cpp a constraint of more than {MOST_CHARACTERS} characters")
 
 
 def without_nul(expression: Expression) -> Expression:
     """Return an expression that never reads the character NUL, which ends a text for llama.cpp."""
     if isinstance(expression, Characters):
-        return characters(expression.allowed - _NUL)
+        return characters(expression.allowed - _NUL) if 0 in expression.allowed else expression
     parts = children(expression)
     return rebuilt(expression, map(without_nul, parts)) if parts else expression
