@@ -12,10 +12,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from mistral_api.constraints.schemas.enforced import Enforced, Form, enforce_schema
+from mistral_api.constraints.schemas.admission import refusal
+from mistral_api.constraints.schemas.calls import CallableTool, ToolRefused, enforce_calls
+from mistral_api.constraints.schemas.enforced import Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
+from mistral_api.constraints.schemas.remembered import Enforced
 from mistral_api.errors import InvalidRequest, ModelServerFailed, ModelServerRefused
-from mistral_api.generation.forced_tool_calls import ForcedToolChoice
+from mistral_api.generation.forced_tool_calls import ForcedToolChoice, parameters_of
 from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatPayload, Tool
 from mistral_api.wire.tools import forces_call
@@ -24,6 +27,7 @@ from mistral_api.wire.tools import forces_call
 Query = Callable[[str, Mapping[str, object]], JsonObject]
 
 _SCHEMAS_OF_ANSWERS = ("response_format", "json_schema")
+_SCHEMA_OF_CALL = ("response_format", "json_schema", "schema")
 _TEMPLATE_FIELDS = ("messages", "tools", "chat_template_kwargs", "add_generation_prompt")
 # The name of the root of a grammar; literals and classes as a group.
 _ROOT = re.compile(r'("(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\])|(?<![\w-])root(?![\w-])')
@@ -39,8 +43,8 @@ def has_schemas(request: ChatPayload) -> bool:
 def enforce_schemas(request: ChatPayload, query: Query, *, chat: bool) -> ChatPayload:
     """Return a request with its schemas as what llama.cpp enforces of them.
 
-    The call that a tool choice forces is seen to by :func:`enforce_call`. A schema that cannot be enforced has been
-    refused before (``constraints.gate``).
+    The call that a tool choice forces is seen to by :func:`enforce_call`. Raises InvalidRequest for a schema that
+    cannot be enforced.
     """
     if not chat:
         return enforce_completion(request)
@@ -54,16 +58,32 @@ def enforce_tools(request: ChatPayload) -> ChatPayload:
     tools = request.get("tools")
     if not tools or request.get("tool_choice") == "none":
         return request
-    return request | {"tools": [_enforced_tool(tool) for tool in tools]}
+    return request | {"tools": [_enforced_tool(tool, _path_of_tool(index)) for index, tool in enumerate(tools)]}
 
 
-def _enforced_tool(tool: Tool) -> Tool:
+def _path_of_tool(index: int) -> str:
+    return f"tools[{index}].function.parameters"
+
+
+def _enforced(schema: JsonObject, form: Form, path: str) -> Enforced:
+    """Return what is enforced of a schema at a path of the request. Raises InvalidRequest.
+
+    Schemas of the request's body have been refused before (``constraints.gate``), by the path that the client knows.
+    Those of stored tools may come here first.
+    """
+    try:
+        return enforce_schema(schema, form)
+    except SchemaRefused as refused:
+        raise refusal(path, refused) from refused
+
+
+def _enforced_tool(tool: Tool, path: str) -> Tool:
     function = tool["function"]
     schema = function.get("parameters")
     if not schema:
         return tool
     form = Form.STRICT_TOOL if function.get("strict") else Form.TOOL
-    enforced = enforce_schema(schema, form).schema
+    enforced = _enforced(schema, form, path).schema
     if enforced is schema or enforced is None:
         return tool
     return tool | {"function": function | {"parameters": enforced}}
@@ -75,31 +95,42 @@ def enforce_completion(request: ChatPayload) -> ChatPayload:
     if not isinstance(schema, dict):
         return request
     changed = omit(request, ("json_schema",))
-    changed["grammar"] = enforce_schema(schema, Form.TEXT).grammar or ""
+    changed["grammar"] = _enforced(schema, Form.TEXT, "json_schema").grammar or ""
     return changed
 
 
 def enforce_answer(request: ChatPayload, query: Query) -> ChatPayload:
     """Return a chat request with the schema of its answer as what llama.cpp enforces exactly."""
-    for path in (("response_format", "json_schema", "schema"), ("response_format", "schema"), ("json_schema",)):
+    for path in (_SCHEMA_OF_CALL, ("response_format", "schema"), ("json_schema",)):
         schema = _value_at(request, path)
         if isinstance(schema, dict):
-            return _with_answer(request, path, enforce_schema(schema, Form.ANSWER), query)
+            return _with_answer(request, path, _enforced(schema, Form.ANSWER, ".".join(path)), query)
     return request
 
 
 def enforce_call(request: ChatPayload, forced: ForcedToolChoice, query: Query) -> ChatPayload:
-    """Return a request whose answer is a forced tool call."""
+    """Return a request whose answer is a forced tool call. Raises InvalidRequest for a strict tool, as above."""
     if forced.grammar is not None:
         return _with_grammar(request, forced.grammar, query)
-    request, strict = forced.constrain(request), forced.strict
-    path = ("response_format", "json_schema", "schema")
-    schema = cast(JsonObject, _value_at(request, path))
+    enforced = _enforced_call(forced)
+    return _with_answer(forced.constrain(request), _SCHEMA_OF_CALL, enforced, query)
+
+
+def _enforced_call(forced: ForcedToolChoice) -> Enforced:
+    if forced.only_function is not None:
+        (tool,) = forced.tools
+        form = Form.ANSWER if tool["function"].get("strict") else Form.TOOL
+        return _enforced(parameters_of(tool), form, _path_of_tool(0))
+    tools = [
+        CallableTool(tool["function"]["name"], parameters_of(tool), tool["function"].get("strict") is True)
+        for tool in forced.tools
+    ]
     try:
-        enforced = enforce_schema(schema, Form.ANSWER if strict else Form.TOOL)
-    except SchemaRefused:  # because of a tool that is not strict
-        enforced = enforce_schema(schema, Form.CALL)
-    return _with_answer(request, path, enforced, query)
+        return enforce_calls(tools)
+    except ToolRefused as refused:
+        raise refusal(_path_of_tool(refused.index), refused) from refused
+    except SchemaRefused as refused:
+        raise refusal("tools", refused) from refused
 
 
 def _value_at(value: object, path: tuple[str, ...]) -> object:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
@@ -26,7 +25,6 @@ from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatPayload, ResponseFormat, Tool
 from mistral_api.payload_types.completions import Chunk, ChunkChoice, Delta, ToolCallDelta
 from mistral_api.system.identifiers import new_tool_call_id
-from mistral_api.wire.schema_parts import DATA, NAMED_SCHEMAS
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
@@ -48,24 +46,15 @@ class ForcedToolChoice:
         return str(self.tools[0]["function"]["name"]) if len(self.tools) == 1 else None
 
     @property
-    def strict(self) -> bool:
-        """Whether a tool among them is strict: the schema of its arguments is enforced exactly."""
-        return any(tool["function"].get("strict") is True for tool in self.tools)
-
-    @property
     def finish_reason(self) -> str:
         """OpenAI says ``stop`` where the client itself named the function."""
         return "stop" if self.named else "tool_calls"
 
     def constrain(self, payload: ChatPayload) -> ChatPayload:
-        """Return the request with the schema of the call in place of the tool choice."""
-        if self.only_function:
-            schema = _parameters(self.tools[0])
-        else:
-            schema = {"anyOf": [_call_schema(index, tool) for index, tool in enumerate(self.tools)]}
+        """Return the request with a JSON schema in place of the tool choice: what it is, enforced_schemas says."""
         form: ResponseFormat = {
             "type": "json_schema",
-            "json_schema": {"name": "tool_call", "strict": True, "schema": schema},
+            "json_schema": {"name": "tool_call", "strict": True, "schema": {}},
         }
         return payload | {"tool_choice": "none", "response_format": form}
 
@@ -101,47 +90,10 @@ def forced_tool_choice(payload: ChatPayload, grammars: Mapping[str, str] | None 
     return ForcedToolChoice(tools, named, (grammars or {}).get(name))
 
 
-def _parameters(tool: Tool) -> JsonObject:
+def parameters_of(tool: Tool) -> JsonObject:
     """Return the schema of the arguments; a function without parameters takes none (OpenAI's ``FunctionObject``)."""
     schema: JsonObject = tool["function"].get("parameters") or _NO_ARGUMENTS
     return schema if "type" in schema or "$ref" in schema else schema | {"type": "object"}
-
-
-def _call_schema(index: int, tool: Tool) -> JsonObject:
-    path = f"#/anyOf/{index}/properties/arguments"
-    return {
-        "type": "object",
-        "properties": {
-            "name": {"const": tool["function"]["name"]},
-            "arguments": _rebased(_parameters(tool), path),
-        },
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
-
-
-def _rebased(schema: Any, path: str) -> Any:
-    """Return a schema whose references point into it where it stands now, at ``path``.
-
-    Its depth is bounded (``wire.body_bounds``).
-    """
-    if isinstance(schema, list):
-        return [_rebased(each, path) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    rebased = {keyword: _rebased_value(keyword, value, path) for keyword, value in schema.items()}
-    if isinstance(schema.get("$ref"), str) and (schema["$ref"] == "#" or schema["$ref"].startswith("#/")):
-        rebased["$ref"] = path + schema["$ref"][1:]
-    return rebased
-
-
-def _rebased_value(keyword: str, value: Any, path: str) -> Any:
-    """A keyword of a schema holds data, schemas by name, or schemas."""
-    if keyword in DATA:
-        return value
-    if keyword in NAMED_SCHEMAS and isinstance(value, dict):
-        return {name: _rebased(each, path) for name, each in value.items()}
-    return _rebased(value, path)
 
 
 _INPUT_OPENING = '{"input":"'

@@ -56,6 +56,7 @@ class SchemaMaker:
             lambda: {"type": chance.choice(["boolean", "null"])},
             lambda: {"enum": chance.sample(_VALUES, chance.randint(1, 4))},
             lambda: {"const": chance.choice(_VALUES)},
+            self._listed,
             lambda: {"type": "string", "format": chance.choice(_FORMATS)},
             lambda: {"type": "string", "pattern": chance.choice(_PATTERNS)},
             lambda: {"type": chance.sample(["string", "integer", "null", "boolean"], 2), "minLength": 1},
@@ -87,6 +88,17 @@ class SchemaMaker:
     def _string(self) -> dict[str, Any]:
         low = self._chance.randint(0, 4)
         return {"type": "string"} | self._maybe(0.5, minLength=low) | self._maybe(0.7, maxLength=low + 5)
+
+    def _listed(self) -> dict[str, Any]:
+        """Return a list of values with keywords beside it, which one of them fits at least."""
+        beside = [
+            {"multipleOf": 0.5, "minimum": 1},
+            {"format": "ipv4", "type": ["string", "number"]},
+            {"pattern": r"^\D{1,3}$", "maxLength": 3},
+            {"minLength": 2, "type": ["string", "null"]},
+        ]
+        values = [*self._chance.sample(_VALUES, 4), None, 2.5, "1.2.3.4", "ab"]
+        return {"enum": values} | self._chance.choice(beside)
 
     def _integer(self) -> dict[str, Any]:
         low = self._chance.choice([0, 1, -5, -123, 7, 1000, 0.5])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mistral_api.constraints.schemas.admission import enforced_constraints
+from mistral_api.constraints.schemas.remembered import Enforced, Remembered
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.enforced_schemas import enforce_schemas
 from mistral_api.wire.constraint_places import find_schemas
@@ -94,3 +95,41 @@ def test_costly_rewriting_is_refused_as_costly() -> None:
     with pytest.raises(InvalidRequest) as refused:
         enforced_constraints(find_schemas(body), body)
     assert (refused.value.code, refused.value.param) == ("constraint_too_costly", "json_schema")
+
+
+@pytest.mark.parametrize(
+    ("payload", "param"),
+    [
+        (
+            {"tools": [_strict(flat=False) | {"type": "function"}], "messages": []},
+            "tools[0].function.parameters.properties.n.minimum",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "text"}}}, "messages": []},
+            "response_format.json_schema.schema.type",
+        ),
+    ],
+)
+def test_schema_that_no_gate_has_seen_is_refused_as_the_gate_does(payload: Any, param: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        enforce_schemas(payload, lambda _path, _body: {}, chat=True)
+    assert (refused.value.code, refused.value.param) == ("invalid_json_schema", param)
+
+
+def test_schemas_of_a_request_have_a_bound_of_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mistral_api.constraints.schemas.admission._MOST_SECONDS", 0.0)
+    body = {"tools": [TOOL]}
+    with pytest.raises(InvalidRequest, match="too long to compile together") as refused:
+        enforced_constraints(find_schemas(body), body)
+    assert refused.value.code == "constraint_too_costly"
+
+
+def test_compiled_schemas_are_remembered_within_a_bound_of_bytes() -> None:
+    remembered = Remembered(most_bytes=100_000)
+    for number in range(300):
+        remembered.add((bytes([number % 256, number // 256]), "answer"), Enforced(grammar="x" * 1_000))
+        assert remembered.find((b"\0\0", "answer"))  # used again and again, so it is kept
+    assert remembered.find((bytes([1, 0]), "answer")) is None
+    assert remembered.bytes <= 100_000
+    remembered.add((b"large", "answer"), Enforced({"description": "x" * 10_000}))
+    assert remembered.find((b"large", "answer")) is None

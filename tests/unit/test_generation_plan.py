@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from mistral_api.errors import InvalidRequest
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint
-from mistral_api.generation.forced_tool_calls import ForcedToolChoice
 from mistral_api.generation.plan import GenerationPlan, PlanRequest, UpstreamTraits, make_plan
 from mistral_api.payload_types.chat import ChatMessage, Tool
 from mistral_api.payload_types.completions import Delta
@@ -65,23 +65,41 @@ def test_choices_beyond_the_slots_become_further_requests_with_consecutive_seeds
     assert [(sent["n"], sent["seed"]) for sent in unseeded] == [(4, -1), (1, -1)]
 
 
-def test_references_in_a_moved_tool_schema_point_to_its_new_place() -> None:
-    schema = {
-        "$defs": {"A": {"type": "object", "properties": {"again": {"$ref": "#/$defs/A"}, "all": {"$ref": "#"}}}},
-        "properties": {"a": {"$ref": "#/$defs/A"}, "default": {"$ref": "#"}, "b": {"const": {"$ref": "#/data"}}},
-    }
-    tool: Any = {"type": "function", "function": {"name": "deep", "parameters": schema}}
-    other: Any = TOOLS[0]
-    constrained: Any = ForcedToolChoice([other, tool], named=False).constrain({})
-    moved = constrained["response_format"]["json_schema"]["schema"]["anyOf"][1]["properties"]["arguments"]
-    place = "#/anyOf/1/properties/arguments"
-    assert moved["$defs"]["A"]["properties"] == {"again": {"$ref": f"{place}/$defs/A"}, "all": {"$ref": place}}
-    assert moved["properties"] == {
-        "a": {"$ref": f"{place}/$defs/A"},
-        "default": {"$ref": place},
-        "b": {"const": {"$ref": "#/data"}},
-    }
-    assert schema["properties"]["a"] == {"$ref": "#/$defs/A"}  # type: ignore[index]
+def _forced(tools: list[Any]) -> dict[str, Any]:
+    (sent,) = _plan({"messages": HELLO, "tools": tools, "tool_choice": "required"}).requests
+    form: Any = sent["response_format"]
+    return dict(form["json_schema"]["schema"])
+
+
+def _tool(name: str, parameters: object, **more: object) -> Any:
+    return {"type": "function", "function": {"name": name, "parameters": parameters, **more}}
+
+
+def test_forced_call_keeps_the_names_of_very_many_tools() -> None:
+    properties = {f"p{number}": {"type": "string"} for number in range(40)}
+    calls = _forced([_tool(f"t{number}", {"type": "object", "properties": properties}) for number in range(128)])
+    assert [each["properties"]["name"] for each in calls["anyOf"]] == [{"enum": [f"t{each}"]} for each in range(128)]
+    assert list(calls["anyOf"][127]["properties"]["arguments"]["properties"]) == list(properties)
+
+
+def test_forced_call_loosens_only_the_tool_that_cannot_be_enforced() -> None:
+    never = {"type": "object", "properties": {"a": False}, "required": ["a"]}
+    exact = {"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}
+    calls = _forced([_tool("never", never), _tool("exact", exact, strict=True)])
+    assert [each["required"] for each in calls["anyOf"]] == [["name", "arguments"]] * 2
+    any_arguments, held = (each["properties"]["arguments"] for each in calls["anyOf"])
+    assert any_arguments == {"type": "object"}
+    assert (held["properties"], held["required"]) == (exact["properties"], ["n"])
+
+
+def test_forced_call_of_a_strict_tool_that_cannot_be_enforced_is_refused() -> None:
+    parameters = {"type": "object", "properties": {"a": {"type": "array", "contains": {"type": "null"}}}}
+    tools = [TOOLS[0], _tool("f", parameters, strict=True)]
+    for choice in ("required", {"type": "function", "function": {"name": "f"}}):
+        with pytest.raises(InvalidRequest) as refused:
+            _plan({"messages": HELLO, "tools": tools, "tool_choice": choice})
+        assert refused.value.code == "invalid_json_schema"
+        assert str(refused.value.param).endswith(".function.parameters.properties.a.contains")
 
 
 def test_references_of_a_forced_call_are_sent_as_llama_cpp_resolves_them() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import random
 import re
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -15,6 +17,7 @@ from mistral_api.constraints.schemas.enforced import Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
 from mistral_api.constraints.schemas.formats import FORMAT_PATTERNS
 from mistral_api.constraints.schemas.number_grammar import integer_range, number_range
+from mistral_api.constraints.schemas.remembered import Enforced
 from mistral_api.constraints.schemas.values import Bound, NumberRange
 from tests.support.random_schemas import SchemaMaker
 
@@ -157,6 +160,10 @@ def test_schema_that_contains_itself_is_sent_as_a_definition() -> None:
         ({"enum": [float("inf")]}, ""),
         ({"type": "string", "maxLength": "9"}, ".maxLength"),
         ({"if": {"minimum": 3}, "then": {"maximum": 9}}, ".if"),
+        ({"type": "integer", "format": ["date"]}, ".format"),
+        ({"enum": ["a"], "pattern": "(a)\\1"}, ".pattern"),
+        ({"properties": {"a": NULL}, "patternProperties": {"(a)\\1": NULL}}, ".patternProperties"),
+        ({"enum": [1, 3], "multipleOf": 2}, ".enum"),
         # No value, or none that comes to an end.
         ({"allOf": [STRING, NULL]}, ".allOf[0].type"),
         ({"type": "integer", "minimum": 3, "allOf": [{"maximum": 2}]}, ""),
@@ -214,6 +221,89 @@ def test_strict_tool_is_refused_what_only_a_grammar_can_say() -> None:
     with pytest.raises(SchemaRefused, match="cannot enforce bounds of numbers") as refused:
         enforce_schema(schema, Form.STRICT_TOOL)
     assert refused.value.path == ".properties.a.minimum"
+
+
+@pytest.mark.parametrize(
+    ("schema", "kept"),
+    [
+        ({"enum": [1, 2, 3, 4.0], "multipleOf": 2}, [2, 4.0]),
+        ({"enum": [0.25, 0.3, "x", None], "multipleOf": 0.25}, [0.25, "x", None]),
+        ({"enum": ["nope", "1.2.3.4", 5], "format": "ipv4"}, ["1.2.3.4", 5]),
+        ({"enum": ["\u0663", "3"], "pattern": r"^\d$"}, ["3"]),
+        ({"enum": ["a\n", "a"], "pattern": "^a$"}, ["a"]),
+        ({"enum": ["ü", "1"], "pattern": r"^\p{L}$"}, ["ü"]),
+        ({"allOf": [{"enum": [1, "1", True, [1], {"a": 1}]}, {"enum": [1.0, True, [1.0], {"a": 1.0}]}]},
+         [1, True, [1], {"a": 1}]),
+    ],
+)  # fmt: skip
+def test_listed_values_are_those_that_fit_what_stands_beside_them(schema: dict[str, Any], kept: list[Any]) -> None:
+    assert enforce_schema(schema, Form.ANSWER).schema == {"enum": kept}
+
+
+_BACKTRACKING = "^(a+)+$"
+_LETTERS = "a" * 2_000 + "!"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"patternProperties": {_BACKTRACKING: NULL}, "properties": {_LETTERS: NULL}, "additionalProperties": False},
+        {"enum": [_LETTERS, "aa"], "pattern": _BACKTRACKING},
+        {"type": "object", "propertyNames": {"enum": [_LETTERS, "aa"], "pattern": _BACKTRACKING}},
+    ],
+)
+def test_pattern_that_backtracks_for_ever_is_searched_in_linear_time(schema: dict[str, Any]) -> None:
+    for form in Form:  # Python's own ``re`` would take longer than the world stands
+        enforce_schema(schema, form)
+
+
+def test_patterns_are_compiled_within_the_time_of_their_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mistral_api.constraints.schemas.deadline._MOST_SECONDS", 0.3)
+    patterns = {f"p{number}": f"^(?=.{{3,30}}$)(?!.*{number}-)[a-z-]{{1,{30 + number}}}$" for number in range(400)}
+    schema = _closed(**{name: {"type": "string", "pattern": pattern} for name, pattern in patterns.items()})
+    begin = time.thread_time()
+    with pytest.raises(SchemaRefused, match="takes too long"):
+        enforce_schema(schema, Form.ANSWER)
+    assert time.thread_time() - begin < 2
+
+
+_ODD_VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1.5, 1e300, "", "x", "(", [], [[]], [{}], ["x", 1], {}, {"x": []}, {"x": {}}, {"(": True},
+)  # fmt: skip
+_BASES: tuple[dict[str, Any], ...] = (
+    {},
+    {"type": "string"},
+    {"type": ["object", "number"], "properties": {"x": {}}, "required": ["x"]},
+    {"type": "array", "items": {"type": "string"}},
+    {"enum": ["x", 1, [], {"x": 1}, None]},
+)
+_KEYWORDS = (
+    "type", "enum", "const", "format", "pattern", "minLength", "maxLength", "minimum", "exclusiveMaximum", "multipleOf",
+    "items", "prefixItems", "additionalItems", "contains", "minItems", "maxItems", "uniqueItems", "unevaluatedItems",
+    "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
+    "maxProperties", "unevaluatedProperties", "dependentRequired", "dependentSchemas", "dependencies", "not", "if",
+    "then", "anyOf", "oneOf", "allOf", "$ref", "$recursiveRef", "$defs", "$id", "$anchor", "title", "description",
+)  # fmt: skip
+
+
+def _odd_schemas() -> Iterator[dict[str, Any]]:
+    yield from (base | {key: value} for key, value, base in itertools.product(_KEYWORDS, _ODD_VALUES, _BASES))
+    for keyword, value in itertools.product(_KEYWORDS, _ODD_VALUES):
+        yield {"not": {keyword: value}}
+        yield {"if": {"properties": {"x": {"const": 1}}, keyword: value}, "then": {keyword: value}}
+        yield {"type": "object", "propertyNames": {keyword: value}, "additionalProperties": {keyword: value}}
+        yield {"oneOf": [{keyword: value}, {"type": "null"}], "$defs": {"x": {keyword: value}}}
+
+
+def test_keyword_of_any_value_is_enforced_or_refused() -> None:
+    for number, schema in enumerate(_odd_schemas()):
+        for form in (Form.TOOL, (Form.ANSWER, Form.TEXT, Form.STRICT_TOOL)[number % 3]):
+            try:
+                assert enforce_schema(schema, form) != Enforced(), schema
+            except SchemaRefused:
+                assert form is not Form.TOOL, schema
+            except Exception as error:
+                raise AssertionError(schema) from error
 
 
 def _days() -> Iterator[str]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from marshmallow import ValidationError
 
-from mistral_api.constraints.schemas.enforced import Enforced, Form, enforce_schema
+from mistral_api.constraints.schemas.enforced import Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
+from mistral_api.constraints.schemas.remembered import Enforced
 from mistral_api.errors import InvalidRequest
 from mistral_api.wire.constraint_cost import TOO_COSTLY, check_grammar_cost
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint, schema_constraint
 from mistral_api.wire.constraints import check_schema
 
 INVALID = "invalid_json_schema"
+# Of processor time, for all schemas of a request; one that takes longer by itself is refused (``deadline``).
+_MOST_SECONDS = 4.0
 # What only requests without a chat have.
 _PROMPTS = ("prompt", "input_prefix")
 _FORCING_WORDS = ("required",)
@@ -29,9 +33,11 @@ def enforced_constraints(schemas: Sequence[PlacedSchema], body: dict[str, Any]) 
     """
     answer = Form.TEXT if any(name in body for name in _PROMPTS) else Form.ANSWER
     forced = _forces_call(body.get("tool_choice"))
-    lenient = Form.CALL if forced and any(each.strict for each in schemas) else Form.TOOL
     strict = Form.ANSWER if forced else Form.STRICT_TOOL
-    return [_constraint(each, answer if not each.of_tool else strict if each.strict else lenient) for each in schemas]
+    end = time.thread_time() + _MOST_SECONDS
+    return [
+        _constraint(each, answer if not each.of_tool else strict if each.strict else Form.TOOL, end) for each in schemas
+    ]
 
 
 def _forces_call(choice: object) -> bool:
@@ -46,7 +52,11 @@ def _forces_call(choice: object) -> bool:
     return choice.get("type") not in _FREE_CHOICES
 
 
-def _constraint(placed: PlacedSchema, form: Form) -> Constraint:
+def _constraint(placed: PlacedSchema, form: Form, end: float) -> Constraint:
+    """Return the constraint of a schema. ``end``: of the thread's processor time, for all schemas of the request."""
+    if time.thread_time() > end:
+        text = f"'{placed.path}' is refused: the schemas of the request take too long to compile together."
+        raise InvalidRequest(text, code=TOO_COSTLY, param=placed.path)
     try:
         enforced = enforce_schema(placed.schema, form)
         if form is Form.TEXT:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from mistral_api.constraints.schemas.context import Bases, Compiler, Context, holder
 from mistral_api.constraints.schemas.errors import Impossible
-from mistral_api.constraints.schemas.literals import same
+from mistral_api.constraints.schemas.literals import identity
 from mistral_api.constraints.schemas.values import ANY, Items, Simple, Subset, Value
 from mistral_api.grammars.gbnf import MOST_COUNT
 from mistral_api.payload_types import JsonObject
@@ -128,13 +128,13 @@ def _subset(compiler: Compiler, part: JsonObject, items: Items) -> Value | None:
         return None
     if not context.may_use_grammar(part, "uniqueItems", _UNIQUE_TOOL):
         return None
-    different: list[str] = []
+    by_identity: dict[Hashable, str] = {}
     for text in listed:
-        if not any(same(json.loads(text), json.loads(other)) for other in different):
-            different.append(text)
+        by_identity.setdefault(identity(json.loads(text)), text)
+    different = tuple(by_identity.values())
     if items.low > len(different):
         raise Impossible(context.parts.place(part, "uniqueItems"), "there are too few different items")
-    return Subset(tuple(different), items.low, items.high)
+    return Subset(different, items.low, items.high)
 
 
 def _refuse_contains(context: Context, bases: Bases, low: int) -> None:

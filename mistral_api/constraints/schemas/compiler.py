@@ -6,26 +6,25 @@ that contains itself leads back to the goal that it began with, however its part
 
 from __future__ import annotations
 
-import itertools
 import re
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from mistral_api.constraints.schemas.arrays import arrays
-from mistral_api.constraints.schemas.conditions import CONDITIONS, conditions
-from mistral_api.constraints.schemas.context import Bases, Context, Rules, holder
+from mistral_api.constraints.schemas.conditions import CONDITIONS
+from mistral_api.constraints.schemas.context import Bases, Context, Strictness, holder
+from mistral_api.constraints.schemas.deadline import Deadline
 from mistral_api.constraints.schemas.ends import pruned
 from mistral_api.constraints.schemas.errors import Impossible, SchemaRefused
-from mistral_api.constraints.schemas.exclusive import Exclusivity
-from mistral_api.constraints.schemas.literals import TYPES, lists_values, literals
+from mistral_api.constraints.schemas.literals import lists_values, literals
 from mistral_api.constraints.schemas.negation import without_negated
 from mistral_api.constraints.schemas.objects import objects
 from mistral_api.constraints.schemas.parts import SchemaParts
 from mistral_api.constraints.schemas.ranges import integers, numbers
-from mistral_api.constraints.schemas.strings import strings
+from mistral_api.constraints.schemas.strings import check_format, strings
+from mistral_api.constraints.schemas.types import inferred_types, named_types, without_types
+from mistral_api.constraints.schemas.unions import UNIONS, Flat, choices_of, union
 from mistral_api.constraints.schemas.values import ANY, Literals, Program, Reference, Simple, Union, Value, union_of
 from mistral_api.payload_types import JsonObject
 
@@ -37,67 +36,28 @@ ANNOTATIONS = frozenset((
 ))  # fmt: skip
 # What is shown of a schema where it has been rewritten.
 _NOTES = ("title", "description", "default", "examples", "deprecated", "format", "pattern")
-_APPLIED = frozenset(("$ref", "$recursiveRef", "allOf", "anyOf", "oneOf", *CONDITIONS, "then", "else"))
-_UNIONS = ("anyOf", "oneOf")
-_WIDEST = [kind for kind in TYPES if kind != "integer"]
-_KEYWORDS_OF_TYPES = {
-    "object": ("properties", "additionalProperties", "patternProperties", "propertyNames", "required",
-               "minProperties", "maxProperties", "unevaluatedProperties"),
-    "array": ("items", "prefixItems", "contains", "uniqueItems", "minItems", "maxItems", "unevaluatedItems",
-              "additionalItems"),
-    "string": ("pattern", "minLength", "maxLength", "format"),
-    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-}  # fmt: skip
-_INFERRED_BY_ENGINE = ("properties", "additionalProperties", "items", "prefixItems")
+_APPLIED = frozenset(("$ref", "$recursiveRef", "allOf", *UNIONS, *CONDITIONS, "then", "else"))
 # What llama.cpp resolves by itself, and makes rules of that are told apart.
 _PLAIN_REFERENCE = re.compile(r"#/(\$defs|definitions)/[A-Za-z0-9_]+")
 _MOST_GOALS = 4_000
 _MOST_ALIASES = 8
-# Of processor time: a schema of ordinary size takes some milliseconds.
-_MOST_SECONDS = 2.0
-# The most alternatives of which each is compared with each.
-_MOST_COMPARED = 150
-_MOST_COMBINATIONS = 200
 _ENDLESS = "it refers to itself without an end"
-_NOT_EXCLUSIVE = (
-    "its alternatives may have values in common; 'oneOf' is enforced where they differ in their type, or in the "
-    "constant value of a required property: use 'anyOf' instead"
-)
-
-
-@dataclass(slots=True)
-class _Choice:
-    """Alternatives, of which a value must fit one."""
-
-    part: JsonObject
-    keyword: str
-    alternatives: list[list[JsonObject | bool]]
-
-
-@dataclass(slots=True)
-class _Flat:
-    """A goal without references: parts that hold together, and choices."""
-
-    bases: list[JsonObject] = field(default_factory=list)
-    choices: list[_Choice] = field(default_factory=list)
 
 
 class SchemaCompiler:
     """Compiles one schema, once."""
 
-    def __init__(self, schema: JsonObject, rules: Rules) -> None:
-        self.context = Context(SchemaParts(schema), rules)
+    def __init__(self, schema: JsonObject, strictness: Strictness, deadline: Deadline, first: int = 0) -> None:
+        """``first``: the number of the first definition, behind those of other schemas that it is joined with."""
+        self.context = Context(SchemaParts(schema), strictness, deadline)
         self._schema = schema
-        self._deadline = time.thread_time() + _MOST_SECONDS
+        self._first = first
         self._numbers: dict[tuple[int, ...], int] = {}
-        self._definitions: dict[int, Value] = {}
-        self._notes: dict[int, JsonObject] = {}
         self._impossible: dict[int, Impossible] = {}
         # Goals that are being compiled, without an array or an object in between.
         self._open: set[int] = set()
-        # The goal that is being compiled, and those whose parts name no type.
+        # The goal that is being compiled.
         self._current = -1
-        self._inferred: set[int] = set()
         self._stripped: dict[int, JsonObject | None] = {}
         self._goals: list[Sequence[JsonObject | bool]] = []  # keeps their parts, which are known by identity
         self._references: dict[str, str] = {}
@@ -111,7 +71,8 @@ class SchemaCompiler:
             raise SchemaRefused(impossible.path, reason) from impossible
         if not isinstance(root, Reference):
             raise TypeError("a schema is compiled to a definition")
-        found = Program(root, self._definitions, self._notes, self.context.faithful, self.context.needs_grammar)
+        context = self.context
+        found = Program(root, context.definitions, context.notes, context.faithful, context.needs_grammar)
         return pruned(found)
 
     @contextmanager
@@ -144,18 +105,19 @@ class SchemaCompiler:
         return Reference(number)
 
     def _compile_new(self, key: tuple[int, ...], goal: list[JsonObject]) -> Value:
-        number = self._numbers[key] = len(self._numbers)
-        if number >= _MOST_GOALS or time.thread_time() > self._deadline:
+        if len(self._numbers) >= _MOST_GOALS:
             raise SchemaRefused("", "it is too large, once its parts are merged")
+        self.context.deadline.check()
+        number = self._numbers[key] = self._first + len(self._numbers)
         self._goals.append(goal)
         self._note(number, goal)
         self._open.add(number)
         before, self._current = self._current, number
         try:
-            self._definitions[number] = self._build(goal)
+            self.context.definitions[number] = self._build(goal)
         except Impossible as impossible:
             self._impossible[number] = impossible
-            self._definitions[number] = Union(())
+            self.context.definitions[number] = Union(())
             raise
         finally:
             self._current = before
@@ -165,8 +127,8 @@ class SchemaCompiler:
     def _note(self, number: int, goal: list[JsonObject]) -> None:
         for part in goal:
             for name in _NOTES:
-                if name in part:
-                    self._notes.setdefault(number, {}).setdefault(name, part[name])
+                if name in part and (name != "format" or isinstance(part[name], str)):
+                    self.context.notes.setdefault(number, {}).setdefault(name, part[name])
 
     def _build(self, goal: Sequence[JsonObject | bool]) -> Value:
         alias = self._alias(goal)
@@ -176,7 +138,7 @@ class SchemaCompiler:
         if len(flat.bases) > 1:
             self.context.changed()
         if flat.choices:
-            return self._union(flat)
+            return union(self, flat)
         return self._plain(flat.bases)
 
     def _alias(self, goal: Sequence[JsonObject | bool]) -> JsonObject | bool | None:
@@ -186,13 +148,13 @@ class SchemaCompiler:
             return None
         return self._target(part, "$ref")
 
-    def _flatten(self, goal: Sequence[JsonObject | bool]) -> _Flat:
-        flat, seen = _Flat(), set[int]()
+    def _flatten(self, goal: Sequence[JsonObject | bool]) -> Flat:
+        flat, seen = Flat(), set[int]()
         for part in goal:
             self._add(flat, part, seen, ())
         return flat
 
-    def _add(self, flat: _Flat, part: Any, seen: set[int], above: tuple[int, ...]) -> None:
+    def _add(self, flat: Flat, part: Any, seen: set[int], above: tuple[int, ...]) -> None:
         """Add a part with all that it refers to. ``above``: the parts that have led here."""
         if not isinstance(part, dict):
             self._require_possible(part)
@@ -207,7 +169,7 @@ class SchemaCompiler:
             flat.bases.append(base)
         for each in self._joined(part):
             self._add(flat, each, seen, (*above, id(part)))
-        flat.choices += self._choices(part, alone=base is None)
+        flat.choices += choices_of(self.context, part, alone=base is None)
 
     def _require_possible(self, part: object) -> None:
         """Raise Impossible for ``false``; what else is no object says nothing."""
@@ -236,7 +198,7 @@ class SchemaCompiler:
         try:
             found = self.context.parts.target(reference)
         except SchemaRefused:
-            if not self.context.rules.lenient:
+            if not self.context.strictness.lenient:
                 raise
             self.context.changed()
             return True
@@ -246,81 +208,30 @@ class SchemaCompiler:
             self.context.changed()
         return found
 
-    def _choices(self, part: JsonObject, *, alone: bool) -> list[_Choice]:
-        found = [
-            _Choice(part, keyword, [[each] for each in self.context.list_of(part, keyword)])
-            for keyword in _UNIONS
-            if keyword in part
-        ]
-        found = [choice for choice in found if choice.alternatives]
-        found += [_Choice(part, keyword, each) for keyword, each in conditions(self.context, part)]
-        if len(found) > 1 or (found and not alone):
-            self.context.changed()
-        return found
-
-    def _union(self, flat: _Flat) -> Value:
-        for choice in flat.choices:
-            if choice.keyword == "oneOf":
-                self._require_exclusive(flat.bases, choice)
-        count = 1
-        for choice in flat.choices:
-            count *= len(choice.alternatives)
-        if len(flat.choices) > 1 and count > _MOST_COMBINATIONS:
-            last = flat.choices[-1]
-            self.context.give_up(last.part, last.keyword, "too many alternatives are combined")
-            return self._union(_Flat(flat.bases, flat.choices[:-1]))
-        combinations = itertools.product(*(choice.alternatives for choice in flat.choices))
-        return self._union_of([[*flat.bases, *itertools.chain(*each)] for each in combinations])
-
-    def _union_of(self, goals: list[list[JsonObject | bool]]) -> Value:
-        found: list[Value] = []
-        failures: list[Impossible] = []
-        for goal in goals:
-            try:
-                found.append(self.compile(goal))
-            except Impossible as impossible:
-                self.context.changed()
-                failures.append(impossible)
-        if not found:
-            raise failures[0]
-        return union_of([self._inlined(each) for each in found])
-
-    def _inlined(self, value: Value) -> Value:
-        """Return lists of values as such, so that unions of them are one list."""
-        found = self._definitions.get(value.number) if isinstance(value, Reference) else None
-        if isinstance(value, Reference) and isinstance(found, Literals) and value.number not in self._notes:
-            return found
-        return value
-
-    def _require_exclusive(self, bases: list[JsonObject], choice: _Choice) -> None:
-        values = []
-        for alternative in choice.alternatives:
-            try:
-                values.append(self.compile([*bases, *alternative]))
-            except Impossible:
-                continue
-        compare = Exclusivity(self._definitions, self._inferred)
-        if compare.are_distinct_literals(values):
-            return
-        pairs = itertools.combinations(values, 2)
-        if len(values) > _MOST_COMPARED or not all(compare.excludes(one, other) for one, other in pairs):
-            self.context.give_up(choice.part, choice.keyword, _NOT_EXCLUSIVE)
-
-    def _plain(self, bases: list[JsonObject]) -> Value:
+    def _plain(self, given: list[JsonObject]) -> Value:
         """Return what fits parts without references, unions and the like."""
-        given = bases
+        for each in given:
+            check_format(self.context, each)
         bases, removed = without_negated(self.context, given)
-        types = self._types(bases)
-        if removed:
-            types = [kind for kind in (_WIDEST if types == ["any"] else types) if kind not in removed]
+        types = without_types(self._types(bases), removed)
         if not types:
             part = holder(given, "type", "not")
             keyword = "type" if "type" in part else "not"
             raise Impossible(self.context.parts.place(part, keyword), "its types exclude each other")
         if any(map(lists_values, bases)):
             return literals(self.context, bases, types)
-        if types == ["any"]:
-            return ANY
+        return ANY if types == ["any"] else self._of_types(types, bases)
+
+    def _types(self, bases: Bases) -> list[str]:
+        named = named_types(self.context, bases)
+        if named is not None:
+            return named
+        found = inferred_types(self.context, bases)
+        if found != ["any"] and not any(map(lists_values, bases)):
+            self.context.inferred.add(self._current)
+        return found
+
+    def _of_types(self, types: list[str], bases: Bases) -> Value:
         found: list[Value] = []
         failures: list[Impossible] = []
         for kind in types:
@@ -332,44 +243,6 @@ class SchemaCompiler:
         if not found:
             raise failures[0]
         return union_of(found)
-
-    def _types(self, bases: Bases) -> list[str]:
-        """Return the types that all parts allow; those that their keywords are about, where none names a type."""
-        named = [types for base in bases if (types := self._named_types(base)) is not None]
-        if not named:
-            return self._inferred_types(bases)
-        types = list(TYPES)
-        for each in named:
-            types = _common_types(types, each)
-        order = [kind for kind in named[0] if kind in types]
-        return order + [kind for kind in types if kind not in order]
-
-    def _named_types(self, base: JsonObject) -> list[str] | None:
-        if "type" not in base:
-            return None
-        given = base["type"] if isinstance(base["type"], list) else [base["type"]]
-        known = [kind for kind in given if kind in TYPES]
-        if len(known) < len(given) or not given:
-            self.context.changed()
-            self.context.give_up(base, "type", "it has to be one of JSON's types, or an array of these")
-            return known or None
-        return [
-            "number" if kind == "number" else kind for kind in known if not (kind == "integer" and "number" in known)
-        ]
-
-    def _inferred_types(self, bases: Bases) -> list[str]:
-        found = [
-            kind
-            for kind, keywords in _KEYWORDS_OF_TYPES.items()
-            if any(keyword in base for base in bases for keyword in keywords)
-        ]
-        if any(map(lists_values, bases)):
-            return list(TYPES)
-        if found:
-            self._inferred.add(self._current)
-        if found and not (len(found) == 1 and any(keyword in bases[0] for keyword in _INFERRED_BY_ENGINE)):
-            self.context.changed()
-        return found or ["any"]
 
     def _of_type(self, kind: str, bases: Bases) -> Value:
         match kind:
@@ -391,21 +264,9 @@ class SchemaCompiler:
         for _ in range(_MOST_ALIASES):
             if not isinstance(found, Reference):
                 break
-            found = self._definitions.get(found.number)
+            found = self.context.definitions.get(found.number)
         return found.texts if isinstance(found, Literals) else None
 
 
 class _Endless(Impossible):
     """A schema leads back to itself before anything has been generated: as an alternative it adds nothing."""
-
-
-def _common_types(one: list[str], other: list[str]) -> list[str]:
-    """Return the types in both; an integer is a number."""
-    wide = {kind for kind in one if kind in other}
-    if "integer" in one and "number" in other:
-        wide.add("integer")
-    if "integer" in other and "number" in one:
-        wide.add("integer")
-    if "number" in wide:
-        wide.discard("integer")
-    return [kind for kind in TYPES if kind in wide]

@@ -69,7 +69,9 @@ def _compared(condition: Any) -> tuple[str, list[Any]] | None:
     if not isinstance(condition, dict) or set(condition) - {"properties", "required", "type"}:
         return None
     properties, required = condition.get("properties"), condition.get("required", [])
-    if not isinstance(properties, dict) or len(properties) != 1 or not set(required) <= set(properties):
+    if not isinstance(properties, dict) or len(properties) != 1 or not isinstance(required, list):
+        return None
+    if not all(each in list(properties) for each in required):
         return None
     ((name, rule),) = properties.items()
     if not isinstance(rule, dict) or set(rule) - {"const", "enum", "type"}:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from mistral_api.constraints.schemas.deadline import Deadline
 from mistral_api.constraints.schemas.errors import SchemaRefused
 from mistral_api.constraints.schemas.parts import SchemaParts
 from mistral_api.constraints.schemas.values import Value
@@ -17,7 +18,7 @@ Bases = Sequence[JsonObject]
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Strictness:
     """How a schema is compiled.
 
     ``lenient``: what cannot be enforced is left out, instead of being refused. ``grammar``: a grammar may say what a
@@ -31,24 +32,29 @@ class Rules:
 class Context:
     """The state of one compilation."""
 
-    def __init__(self, parts: SchemaParts, rules: Rules) -> None:
+    def __init__(self, parts: SchemaParts, strictness: Strictness, deadline: Deadline) -> None:
         self.parts = parts
-        self.rules = rules
+        self.strictness = strictness
+        self.deadline = deadline
         self.faithful = True
         self.needs_grammar = False
+        # What has been compiled, by its number, with its annotations; and the numbers of what names no type.
+        self.definitions: dict[int, Value] = {}
+        self.notes: dict[int, JsonObject] = {}
+        self.inferred: set[int] = set()
 
     def changed(self) -> None:
         """Note that the schema cannot be sent as it is."""
         self.faithful = False
 
     def give_up(self, part: JsonObject, keyword: str, reason: str) -> None:
-        """Refuse a keyword. Where the rules are lenient, return: it is left out then."""
-        if not self.rules.lenient:
+        """Refuse a keyword. Where that is lenient, return: it is left out then."""
+        if not self.strictness.lenient:
             raise SchemaRefused(self.parts.place(part, keyword), reason)
 
     def may_use_grammar(self, part: JsonObject, keyword: str, reason: str) -> bool:
         """Return whether a keyword that only a grammar can say is enforced; else it is given up."""
-        if self.rules.grammar:
+        if self.strictness.grammar:
             self.needs_grammar = True
             return True
         self.give_up(part, keyword, reason)

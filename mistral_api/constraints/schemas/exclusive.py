@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mistral_api.constraints.schemas.literals import same, type_of
+from mistral_api.constraints.schemas.literals import identity, type_of
 from mistral_api.constraints.schemas.values import (
     Fields,
     IntegerRange,
@@ -21,7 +21,6 @@ from mistral_api.constraints.schemas.values import (
 )
 
 _MOST_DEPTH = 8
-_EXACT = 2**53
 _WIDE = {"integer": "number"}
 _KINDS: dict[type, str] = {
     IntegerRange: "number",
@@ -45,7 +44,7 @@ class Exclusivity:
     def are_distinct_literals(self, values: list[Value]) -> bool:
         """Return whether all of these are lists of values, and no value is in two of them."""
         listed = [_loaded(found) for value in values if isinstance(found := self._resolved(value), Literals)]
-        known = [_identity(value) for each in listed for value in each]
+        known = [identity(value) for each in listed for value in each]
         return len(listed) == len(values) and len(set(known)) == len(known)
 
     def excludes(self, one: Value, other: Value, depth: int = 0, *, loose: bool = False) -> bool:
@@ -75,7 +74,7 @@ class Exclusivity:
     def _excludes_plain(self, one: Value, other: Value, depth: int, *, loose: bool) -> bool:
         """Compare what are no references and no unions."""
         if isinstance(one, Literals) and isinstance(other, Literals):
-            return not any(same(a, b) for a in _loaded(one) for b in _loaded(other))
+            return set(map(identity, _loaded(one))).isdisjoint(map(identity, _loaded(other)))
         if not _types(one) & _types(other):
             return not loose
         if isinstance(one, Fields) and isinstance(other, Fields):
@@ -116,13 +115,6 @@ def _types(value: Value) -> frozenset[str]:
 
 def _loaded(value: Literals) -> list[object]:
     return [json.loads(text) for text in value.texts]
-
-
-def _identity(value: object) -> str:
-    """Return what is the same for values that JSON Schema takes for the same; for some more too."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"number {float(value)}" if abs(value) < _EXACT else f"number {value}"
-    return f"{type_of(value)} {json.dumps(value, sort_keys=True)}"
 
 
 def _ranges_exclude(one: Value, other: Value) -> bool:

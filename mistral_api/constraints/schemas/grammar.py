@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mistral_api.constraints.schemas.deadline import Deadline
 from mistral_api.constraints.schemas.number_grammar import integer_range, number_range
 from mistral_api.constraints.schemas.usage import shared_definitions
 from mistral_api.constraints.schemas.values import (
@@ -42,9 +43,12 @@ _RULES = {
 _NAME = re.compile("[a-z]+")
 
 
-def write_grammar(program: Program) -> str:
-    """Return the grammar of a program, whose root is its value as JSON."""
-    writer = _Writer(program)
+def value_grammar(program: Program, deadline: Deadline) -> str:
+    """Return the grammar of a program, whose root is its value as JSON.
+
+    Raises SchemaRefused where there is no time for all its patterns.
+    """
+    writer = _Writer(program, deadline)
     writer.rules["root"] = writer.expression(program.root)
     for number in writer.shared:
         writer.rules[_rule(number)] = writer.expression(program.definitions[number])
@@ -56,14 +60,16 @@ def _rule(number: int) -> str:
 
 
 class _Writer:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, deadline: Deadline) -> None:
         self._program = program
+        self._deadline = deadline
         self.shared = shared_definitions(program)
         self._is_shared = set(self.shared)
         self.rules: dict[str, str] = {}
         self._basic: set[str] = set()
-        # The rules for what may follow a property, by their text.
+        # The rules for what may follow a property, by their text, and those of patterns.
         self._known: dict[str, str] = {}
+        self._patterns: dict[Text, str] = {}
         self._writers: dict[type[Value], Callable[[Any], str]] = {
             Reference: self._reference,
             Simple: self._simple,
@@ -120,6 +126,12 @@ class _Writer:
 
     def _pattern(self, value: Text) -> str:
         """Return the name of a rule for what a pattern matches."""
+        if value not in self._patterns:
+            self._patterns[value] = self._add_pattern(value)
+        return self._patterns[value]
+
+    def _add_pattern(self, value: Text) -> str:
+        self._deadline.check()
         name = f"t{len(self.rules)}"
         rules = json_string_rules(name, value.pattern, min_length=value.low, max_length=value.high)
         for line in rules.splitlines():

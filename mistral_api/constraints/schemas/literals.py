@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from mistral_api.constraints.schemas.context import Bases, Context, holder
 from mistral_api.constraints.schemas.errors import Impossible
-from mistral_api.constraints.schemas.ranges import number_bounds
+from mistral_api.constraints.schemas.matches import matches
+from mistral_api.constraints.schemas.ranges import is_multiple, is_number, multiple_of, number_bounds
+from mistral_api.constraints.schemas.strings import has_pattern, pattern_of_format
 from mistral_api.constraints.schemas.values import Literals
 from mistral_api.payload_types import JsonObject
 
@@ -32,15 +35,18 @@ def type_of(value: Any) -> str:
     return kinds.get(type(value), "null")
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether JSON Schema takes two values for the same: 1 and 1.0 are, 1 and true are not."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-    return bool(one == other)
+def identity(value: Any) -> Hashable:
+    """Return what is equal for values that JSON Schema takes for the same: 1 and 1.0 are, 1 and true are not."""
+    match value:
+        case bool() | None:
+            return (str(value),)
+        case list():
+            return ("array", tuple(map(identity, value)))
+        case dict():
+            return ("object", frozenset((name, identity(each)) for name, each in value.items()))
+        case str():
+            return ("string", value)
+    return ("number", value)
 
 
 def lists_values(base: JsonObject) -> bool:
@@ -86,37 +92,52 @@ def _refuse_inner(context: Context, bases: Bases, values: list[Any]) -> None:
 
 
 def _checks(context: Context, bases: Bases, types: list[str], others: list[list[Any]]) -> list[Callable[[Any], bool]]:
-    low, high = number_bounds(context, bases)
-    least, most = context.counts(bases, "minLength", "maxLength")
-    patterns = [pattern for base in bases if (pattern := _compiled(context, base)) is not None]
-
-    def number_fits(value: Any) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return True
-        above = low is None or (value > low.value if low.exclusive else value >= low.value)
-        return above and (high is None or (value < high.value if high.exclusive else value <= high.value))
-
-    def text_fits(value: Any) -> bool:
-        if not isinstance(value, str):
-            return True
-        return least <= len(value) <= (len(value) if most is None else most) and all(p.search(value) for p in patterns)
+    """Return what tells whether a value fits the types, the other lists, and the keywords beside them."""
+    known = [set(map(identity, each)) for each in others]
 
     def type_fits(value: Any) -> bool:
         kind = type_of(value)
         return kind in types or (kind == "integer" and "number" in types)
 
     def listed_too(value: Any) -> bool:
-        return all(any(same(value, other) for other in each) for each in others)
+        return all(identity(value) in each for each in known)
 
-    return [type_fits, listed_too, number_fits, text_fits]
+    return [type_fits, listed_too, _number_check(context, bases), _text_check(context, bases)]
 
 
-def _compiled(context: Context, base: JsonObject) -> re.Pattern[str] | None:
-    pattern = base.get("pattern")
-    if not isinstance(pattern, str):
-        return None
-    try:
-        return re.compile(pattern)
-    except re.error:
-        context.give_up(base, "pattern", "it is not understood beside a list of values")
-        return None
+def _number_check(context: Context, bases: Bases) -> Callable[[Any], bool]:
+    low, high = number_bounds(context, bases)
+    steps = [step for base in bases if (step := multiple_of(context, base)) is not None]
+
+    def fits(value: Any) -> bool:
+        if not is_number(value):
+            return True
+        above = low is None or (value > low.value if low.exclusive else value >= low.value)
+        below = high is None or (value < high.value if high.exclusive else value <= high.value)
+        return above and below and all(is_multiple(Fraction(Decimal(repr(value))), step) for step in steps)
+
+    return fits
+
+
+def _text_check(context: Context, bases: Bases) -> Callable[[Any], bool]:
+    least, most = context.counts(bases, "minLength", "maxLength")
+    patterns = [each for base in bases for each in _patterns(context, base)]
+
+    def fits(value: Any) -> bool:
+        if not isinstance(value, str):
+            return True
+        in_bounds = least <= len(value) and (most is None or len(value) <= most)
+        return in_bounds and all(
+            matches(context, part, keyword, pattern, value) is not False for part, keyword, pattern in patterns
+        )
+
+    return fits
+
+
+def _patterns(context: Context, base: JsonObject) -> Iterator[tuple[JsonObject, str, str]]:
+    """Yield the patterns that a part names, each with the part and its keyword."""
+    if has_pattern(context, base):
+        yield base, "pattern", base["pattern"]
+    format_pattern = pattern_of_format(base)
+    if format_pattern is not None and not context.strictness.lenient:
+        yield base, "format", format_pattern

@@ -6,7 +6,7 @@ from typing import Any
 
 from mistral_api.constraints.schemas.context import Context
 from mistral_api.constraints.schemas.errors import Impossible
-from mistral_api.constraints.schemas.literals import same
+from mistral_api.constraints.schemas.literals import TYPES, identity
 from mistral_api.payload_types import JsonObject, omit
 
 _NOT = "'not' is supported with a type, with values beside a list of values, and with a property that is not allowed"
@@ -50,7 +50,7 @@ def _exclude(
     keywords = set(negated) if isinstance(negated, dict) else set()
     if keywords == {"type"}:
         types = negated["type"] if isinstance(negated["type"], list) else [negated["type"]]
-        if "integer" not in types or "number" in types:
+        if all(each in TYPES for each in types) and ("integer" not in types or "number" in types):
             removed |= set(types) | ({"integer"} if "number" in types else set())
             return bases
     if keywords in ({"const"}, {"enum"}):
@@ -67,6 +67,7 @@ def _exclude(
 
 def _without_values(context: Context, bases: list[JsonObject], values: list[Any]) -> list[JsonObject] | None:
     """Return the parts with a list of values without these; None where no part lists its values."""
+    excluded = set(map(identity, values))
     for index, base in enumerate(bases):
         listed = base.get("enum") if isinstance(base.get("enum"), list) else None
         if listed is None and "const" in base:
@@ -74,7 +75,7 @@ def _without_values(context: Context, bases: list[JsonObject], values: list[Any]
         if listed is None and base.get("type") == "boolean":
             listed = [True, False]
         if listed is not None:
-            kept = [value for value in listed if not any(same(value, each) for each in values)]
+            kept = [value for value in listed if identity(value) not in excluded]
             if not kept:
                 raise Impossible(context.parts.place(base, "enum"), "its 'not' excludes all values")
             return [

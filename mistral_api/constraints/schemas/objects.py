@@ -7,20 +7,17 @@ others where ``additionalProperties`` is absent or ``true``; to leave them out c
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from mistral_api.constraints.schemas.context import Bases, Compiler, Context, holder
 from mistral_api.constraints.schemas.errors import Impossible
+from mistral_api.constraints.schemas.matches import matches
 from mistral_api.constraints.schemas.strings import strings
 from mistral_api.constraints.schemas.values import ANY, Fields, Property, Simple, Text, Value, union_of
 from mistral_api.payload_types import JsonObject
 
-_KEYWORDS = frozenset(
-    ("properties", "additionalProperties", "patternProperties", "propertyNames", "minProperties", "maxProperties")
-)
 _MOST_NAMED_FIRST = 12
 _ONLY_GRAMMAR = "llama.cpp cannot enforce it in the arguments of a strict tool that the model may choose to call"
 _COUNTS = "the number of properties is enforced only where it is 1, or no property is named"
@@ -94,11 +91,7 @@ def _of_name(
 
 def _matches(context: Context, base: JsonObject, pattern: str, name: str) -> bool:
     context.changed()
-    try:
-        return re.search(pattern, name) is not None
-    except re.error:
-        context.give_up(base, "patternProperties", _PATTERNS)
-        return False
+    return matches(context, base, "patternProperties", pattern, name) is True
 
 
 def _named_fields(compiler: Compiler, bases: Bases, members: _Members) -> Fields:
@@ -127,20 +120,25 @@ def _with_others(compiler: Compiler, bases: Bases, members: _Members, fields: Fi
     if members.closed or (members.named and not members.others):
         _note_open(context, bases, members)
         return _require_names(context, bases, fields, names)
-    if members.named and not context.may_use_grammar(
-        holder(bases, "additionalProperties"), "additionalProperties", _ONLY_GRAMMAR
-    ):
+    return _with_further(compiler, bases, members, fields, names)
+
+
+def _with_further(compiler: Compiler, bases: Bases, members: _Members, fields: Fields, names: Text | None) -> Fields:
+    """Return the fields with further properties of any name, or of those that ``names`` allows."""
+    context = compiler.context
+    if members.named and not _by_grammar(context, bases, "additionalProperties"):
         context.changed()
         return fields
     try:
         extra = compiler.compile(members.others)
     except Impossible:
         return fields
-    if isinstance(names, Text) and not context.may_use_grammar(
-        holder(bases, "propertyNames"), "propertyNames", _ONLY_GRAMMAR
-    ):
-        names = None
-    return replace(fields, extra=extra, extra_names=names)
+    allowed = names if names is not None and _by_grammar(context, bases, "propertyNames") else None
+    return replace(fields, extra=extra, extra_names=allowed)
+
+
+def _by_grammar(context: Context, bases: Bases, keyword: str) -> bool:
+    return context.may_use_grammar(holder(bases, keyword), keyword, _ONLY_GRAMMAR)
 
 
 def _note_open(context: Context, bases: Bases, members: _Members) -> None:

@@ -92,7 +92,7 @@ def _given(context: Context, base: JsonObject, inclusive: str, exclusive: str) -
         value = base.get(keyword)
         if value is None or (keyword == exclusive and isinstance(value, bool)):
             continue
-        if not _is_number(value):
+        if not is_number(value):
             context.changed()
             context.give_up(base, keyword, "it has to be a number")
             continue
@@ -102,7 +102,7 @@ def _given(context: Context, base: JsonObject, inclusive: str, exclusive: str) -
     return found
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Return whether a value is a number of JSON, which knows no NaN and nothing infinite."""
     if isinstance(value, float):
         return math.isfinite(value)
@@ -113,7 +113,7 @@ def _step(context: Context, bases: Bases) -> int:
     """Return what integers have to be multiples of."""
     step = 1
     for base in bases:
-        given = _multiple(context, base)
+        given = multiple_of(context, base)
         if given is None or 1 % given == 0:
             continue
         if given.denominator != 1:
@@ -123,11 +123,12 @@ def _step(context: Context, bases: Bases) -> int:
     return step
 
 
-def _multiple(context: Context, base: JsonObject) -> Fraction | None:
+def multiple_of(context: Context, base: JsonObject) -> Fraction | None:
+    """Return what numbers have to be multiples of; None where a part does not say, or that is given up."""
     value = base.get("multipleOf")
     if value is None:
         return None
-    if not _is_number(value) or value <= 0:
+    if not is_number(value) or value <= 0:
         context.give_up(base, "multipleOf", "it has to be a number above 0")
         return None
     return Fraction(Decimal(repr(value)))
@@ -142,17 +143,23 @@ def _listed(
         context.give_up(part, "multipleOf", _NOT_LISTED)
         return None
     first, last = math.ceil(Fraction(low) / step), math.floor(Fraction(high) / step)
-    texts = [_text(number * step) for number in range(first, last + 1) if _is_multiple(number * step, step)]
+    texts = [_text(number * step) for number in range(first, last + 1) if is_multiple(number * step, step)]
     if not texts:
         raise Impossible(context.parts.place(part, "multipleOf"), "no multiple is within the bounds")
     context.changed()
     return Literals(tuple(texts))
 
 
-def _is_multiple(value: Fraction, step: Fraction) -> bool:
-    """Whether validators take a number for a multiple: they divide doubles."""
-    quotient = float(value) / float(step)
-    return step.denominator == 1 or int(quotient) == quotient
+def is_multiple(value: Fraction, step: Fraction) -> bool:
+    """Return whether a number is a multiple, and validators take it for one: they divide doubles."""
+    if (value / step).denominator != 1:
+        return False
+    if step.denominator == 1:
+        return True
+    try:
+        return (float(value) / float(step)).is_integer()
+    except OverflowError:  # an integer that no double holds
+        return False
 
 
 def _text(value: Fraction) -> str:
@@ -161,7 +168,7 @@ def _text(value: Fraction) -> str:
 
 def numbers(context: Context, bases: Bases) -> Value:
     """Return the numbers that fit these parts."""
-    steps = [step for base in bases if (step := _multiple(context, base)) is not None]
+    steps = [step for base in bases if (step := multiple_of(context, base)) is not None]
     if steps and all(step.denominator == 1 for step in steps):
         context.changed()
         return integers(context, bases)

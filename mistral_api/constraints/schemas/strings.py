@@ -38,7 +38,7 @@ def _of_length(context: Context, bases: Bases, low: int, high: int | None) -> Va
     """Return the strings of so many characters."""
     if not low and high is None:
         return Simple("string")
-    if context.rules.lenient:
+    if context.strictness.lenient:
         return Text("", low, high)
     if low > MOST_COUNT:
         context.give_up(holder(bases, "minLength"), "minLength", f"it has to be at most {MOST_COUNT}")
@@ -54,24 +54,38 @@ def _of_length(context: Context, bases: Bases, low: int, high: int | None) -> Va
 def _pattern(context: Context, bases: Bases) -> tuple[JsonObject, str, str] | None:
     """Return the pattern that strings have to match, with the part and the keyword that say so.
 
-    A format is enforced where no pattern stands beside it: those who write both mean the same. Where the rules are
+    A format is enforced where no pattern stands beside it: those who write both mean the same. Where the strictness is
     lenient, llama.cpp's own patterns of some formats do.
     """
-    patterns = [(base, base["pattern"]) for base in bases if _has_pattern(context, base)]
+    patterns = [(base, base["pattern"]) for base in bases if has_pattern(context, base)]
     different = list(dict.fromkeys(pattern for _, pattern in patterns))
     if len(different) > 1:
         return patterns[1][0], "pattern", "^" + "".join(f"(?=[\\s\\S]*(?:{pattern}))" for pattern in different)
     if patterns:
         return patterns[0][0], "pattern", patterns[0][1]
-    if context.rules.lenient:
+    if context.strictness.lenient:
         return None
-    formats = [(base, base["format"]) for base in bases if base.get("format") in FORMAT_PATTERNS]
-    if len({name for _, name in formats}) > 1:
+    formats = [(base, pattern) for base in bases if (pattern := pattern_of_format(base)) is not None]
+    if len({pattern for _, pattern in formats}) > 1:
         context.give_up(formats[1][0], "format", "two formats cannot be enforced together")
-    return (formats[0][0], "format", FORMAT_PATTERNS[formats[0][1]]) if formats else None
+    return (formats[0][0], "format", formats[0][1]) if formats else None
 
 
-def _has_pattern(context: Context, base: JsonObject) -> bool:
+def pattern_of_format(base: JsonObject) -> str | None:
+    """Return the pattern of the format that a part names; None where it names none that a pattern can say."""
+    name = base.get("format")
+    return FORMAT_PATTERNS.get(name) if isinstance(name, str) else None
+
+
+def check_format(context: Context, base: JsonObject) -> None:
+    """Give up a format that is no string: llama.cpp fails on it, whatever the type is."""
+    if not isinstance(base.get("format", ""), str):
+        context.changed()
+        context.give_up(base, "format", "it has to be a string")
+
+
+def has_pattern(context: Context, base: JsonObject) -> bool:
+    """Return whether a part has a pattern; what is no string is given up."""
     if "pattern" not in base or isinstance(base["pattern"], str):
         return "pattern" in base
     context.changed()
@@ -83,6 +97,7 @@ def _translated(
     context: Context, part: JsonObject, keyword: str, pattern: str, lengths: tuple[int, int | None]
 ) -> str | None:
     """Return a pattern for llama.cpp's converter; None where only a grammar can say it, or it is given up."""
+    context.deadline.check()
     try:
         return json_string_pattern(pattern, min_length=lengths[0], max_length=lengths[1])
     except Untranslatable as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from mistral_api.constraints.schemas.values import Fields, Items, Program, Reference, Union, Value
+from mistral_api.constraints.schemas.values import Fields, Items, Literals, Program, Reference, Union, Value
+
+_FEW_TEXTS = 20
 
 
 def inner_values(value: Value) -> Iterator[Value]:
@@ -58,5 +60,8 @@ def shared_definitions(program: Program) -> list[int]:
 
 
 def _is_large(program: Program, number: int) -> bool:
-    """Whether a definition has something in it; others are written where they are used."""
-    return isinstance(program.definitions[number], Union | Items | Fields)
+    """Whether a definition has something in it, or a long list; others are written where they are used."""
+    value = program.definitions[number]
+    if isinstance(value, Literals):
+        return len(value.texts) > _FEW_TEXTS
+    return isinstance(value, Union | Items | Fields)
