@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from mistral_api.conversations.tool_items import INPUT
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
 from mistral_api.grammars.patterns import text_grammar, whole_string_pattern
+from mistral_api.grammars.sized_cache import SizedCache
+from mistral_api.grammars.time_limit import time_limit
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import FunctionDefinition, GrammarDefinition
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint
@@ -38,13 +39,26 @@ class InputForm:
         return {"type": "object", "properties": {INPUT: text}, "required": [INPUT], "additionalProperties": False}
 
 
-@lru_cache(maxsize=256)
+_forms: SizedCache[tuple[str, str], InputForm] = SizedCache(
+    lambda key, form: 1_000 + 4 * len(key[1] + (form.pattern or "") + (form.grammar or ""))
+)
+
+
 def input_form(syntax: str, definition: str) -> InputForm:
     """Return how the input of a custom tool with this grammar is enforced.
 
     A pattern does it wherever the tool is called. A grammar that no regular expression says, since its rules call
-    themselves, is enforced where the call is forced.
+    themselves, is enforced where the call is forced. One that takes too long to translate is not enforced.
     """
+    form = _forms.find((syntax, definition))
+    if form is None:
+        with time_limit():
+            form = _new_form(syntax, definition)
+        _forms.add((syntax, definition), form)
+    return form
+
+
+def _new_form(syntax: str, definition: str) -> InputForm:
     pattern_of, grammar_of = _TRANSLATIONS[syntax]
     pattern = _unless_untranslatable(pattern_of, definition)
     return InputForm(pattern) if pattern else InputForm(grammar=_unless_untranslatable(grammar_of, definition))

@@ -13,9 +13,9 @@ from __future__ import annotations
 import itertools
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 
 LAST_CODE = 0x10FFFF
 # Halves of surrogate pairs are no characters of a text in UTF-8.
@@ -117,27 +117,19 @@ class CharacterClass:
 
     def without_case(self) -> CharacterClass:
         """Return the class with the other cases of its letters."""
-        return CharacterClass(_with_cases(self.least, _simple_cases()), _with_cases(self.most, _all_cases()))
-
-
-def union(classes: Collection[CharacterClass]) -> CharacterClass:
-    """Return all classes as one, in little more time than it takes to read them."""
-    least = from_ranges(itertools.chain.from_iterable(each.least.ranges for each in classes))
-    return CharacterClass(least, from_ranges(itertools.chain.from_iterable(each.most.ranges for each in classes)))
-
-
-@lru_cache(maxsize=256)
-def _with_cases(characters: CharacterSet, cases: _Cases) -> CharacterSet:
-    """Return a set with the other cases of its letters, by way of whichever is smaller: the set, or all letters."""
-    size = sum(high - low + 1 for low, high in characters.ranges)
-    codes = characters.codes() if size < len(cases.others) else filter(characters.__contains__, cases.others)
-    others = [(other, other) for code in codes for other in cases.others.get(code, ())]
-    return from_ranges([*characters.ranges, *others]) if others else characters
+        least, most = _other_cases(self.least, _simple_cases()), _other_cases(self.most, _all_cases())
+        return CharacterClass(self.least | least, self.most | most)
 
 
 def exactly(characters: CharacterSet) -> CharacterClass:
     """Return the class of characters on which all dialects agree."""
     return CharacterClass(characters, characters)
+
+
+def united(classes: Sequence[CharacterClass]) -> CharacterClass:
+    """Return the class of all characters of these classes."""
+    least = from_ranges(itertools.chain.from_iterable(each.least.ranges for each in classes))
+    return CharacterClass(least, from_ranges(itertools.chain.from_iterable(each.most.ranges for each in classes)))
 
 
 @cache
@@ -217,26 +209,26 @@ def _joined(characters: CharacterSet) -> CharacterSet:
     return characters | (small - from_ranges(_EXACT_RANGES))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cases:
-    """The other cases of letters, by their codes."""
+def _other_cases(allowed: CharacterSet, cases: Mapping[int, Sequence[int]]) -> CharacterSet:
+    """Return the other cases of the letters of a set. It looks through what is shorter, the set or the cases."""
+    size = sum(high - low + 1 for low, high in allowed.ranges)
+    codes = allowed.codes() if size < len(cases) else filter(allowed.__contains__, cases)
+    return from_ranges((other, other) for code in codes for other in cases.get(code, ()))
 
-    others: dict[int, list[int]]
 
-
-def _cases_of(pairs: Iterable[tuple[int, int]]) -> _Cases:
-    others: dict[int, list[int]] = {}
-    for code, other in pairs:
-        others.setdefault(code, []).append(other)
-    return _Cases(others)
+def _by_letter(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for letter, other in pairs:
+        found.setdefault(letter, []).append(other)
+    return found
 
 
 @cache
-def _simple_cases() -> _Cases:
+def _simple_cases() -> dict[int, list[int]]:
     """Return lower and upper letters that are each other's other case, both ways."""
     letters = [chr(code) for code in range(LAST_LOOKED_AT + 1)]
     pairs = [(ord(each), ord(each.upper())) for each in letters if _has_one_upper_case(each)]
-    return _cases_of(pairs + [(upper, lower) for lower, upper in pairs])
+    return _by_letter(pairs + [(upper, lower) for lower, upper in pairs])
 
 
 def _has_one_upper_case(letter: str) -> bool:
@@ -245,7 +237,7 @@ def _has_one_upper_case(letter: str) -> bool:
 
 
 @cache
-def _all_cases() -> _Cases:
+def _all_cases() -> dict[int, list[int]]:
     """Return each letter with each one that any dialect may take for it without regard to case."""
     families: dict[str, set[str]] = {}
     for letter in map(chr, range(LAST_LOOKED_AT + 1)):
@@ -253,7 +245,7 @@ def _all_cases() -> _Cases:
         if len(forms) > 1:
             families.setdefault(_folded(letter), set()).update(forms)
     families["i"].update("ıİ")
-    return _cases_of((ord(one), ord(two)) for each in families.values() for one in each for two in each if one != two)
+    return _by_letter((ord(one), ord(two)) for each in families.values() for one in each for two in each if one != two)
 
 
 def _folded(letter: str) -> str:

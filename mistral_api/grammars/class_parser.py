@@ -13,7 +13,7 @@ from mistral_api.grammars.characters import (
     exactly,
     from_ranges,
     of,
-    union,
+    united,
 )
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.escapes import EscapeReader
@@ -51,6 +51,7 @@ class ClassReader:
         self._known = known
         # The classes that have been read, by their names.
         self._read: dict[str, CharacterClass] = {}
+        self._without_case: dict[CharacterClass, CharacterClass] = {}
 
     def _refuse(self, reason: str, position: int) -> NoReturn:
         raise Untranslatable(f"{reason} (at character {position + 1})")
@@ -72,9 +73,15 @@ class ClassReader:
             part, position = self._member(member)
             members.setdefault(self._text[member:position], part)
         is_everything = any(pair in self._text[first:position] for pair in _EVERYTHING)
-        found = exactly(ALL) if is_everything else union(members.values())
-        found = found.without_case() if ignore_case else found
+        found = exactly(ALL) if is_everything else united(list(members.values()))
+        found = self.without_case(found) if ignore_case else found
         return ~found if inverse else found, position + 1
+
+    def without_case(self, found: CharacterClass) -> CharacterClass:
+        """Return a class with the other cases of its letters; the same class again costs nothing."""
+        if found not in self._without_case:
+            self._without_case[found] = found.without_case()
+        return self._without_case[found]
 
     def _refuse_set_operations(self, position: int) -> None:
         for mark in ("&&", "~~", "[:"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mistral_api.grammars.automaton import Automaton
 from mistral_api.grammars.errors import Untranslatable
 from mistral_api.grammars.expression import (
     EMPTY,
@@ -16,6 +15,8 @@ from mistral_api.grammars.expression import (
     repeat,
     sequence,
 )
+from mistral_api.grammars.minimal import Automaton
+from mistral_api.grammars.time_limit import check_time
 
 # The most characters, classes and groups of an expression.
 MOST_PARTS = 6_000
@@ -51,6 +52,7 @@ class _Graph:
             self._add(state, _LAST, _NO_WAY)
 
     def _add(self, source: int, target: int, edge: _Edge) -> None:
+        check_time()
         known = self._edges[source].get(target)
         if known is not None:
             both = choice([known.expression, edge.expression])
@@ -73,6 +75,7 @@ class _Graph:
 
     def _cost(self, state: int) -> int:
         """Return about how much longer the expressions become when a state is taken away."""
+        check_time()
         incoming = [self._edges[source][state].size for source in self._sources[state] if source != state]
         outgoing = [edge.size for target, edge in self._edges[state].items() if target != state]
         loop = self._edges[state].get(state, _NO_WAY).size
@@ -117,6 +120,7 @@ def as_rules(automaton: Automaton, name: str) -> dict[str, Expression]:
     names = [name if state == 0 else f"{name}-{state}" for state in range(len(automaton.moves))]
     rules: dict[str, Expression] = {}
     for state, moves in enumerate(automaton.moves):
+        check_time()
         ways = [sequence([Characters(allowed), Reference(names[to])]) for to, allowed in moves.items()]
         rules[names[state]] = choice(ways + [EMPTY] * (state in automaton.accepting))
     return rules

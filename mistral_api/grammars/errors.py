@@ -1,4 +1,4 @@
-"""The one exception of this package."""
+"""The exceptions of this package."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ class Untranslatable(ValueError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class TooSlow(Untranslatable):
+    """The time of a translation is over. Another time it may be enough, so nobody remembers this."""
+
+    def __init__(self) -> None:
+        super().__init__("it takes too long to translate")

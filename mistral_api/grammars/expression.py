@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -191,15 +191,23 @@ def rebuilt(expression: Expression, parts: Iterable[Expression]) -> Expression:
     return expression
 
 
+def mapped(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
+    """Return an expression with what ``change`` returns of its :func:`children` in their place."""
+    parts = children(expression)
+    return rebuilt(expression, map(change, parts)) if parts else expression
+
+
 def has_assertions(expression: Expression) -> bool:
     """Return whether a part of it matches a place, and no characters."""
     return any(isinstance(each, Start | End | Look) for each in walk(expression))
 
 
-def is_nullable(expression: Expression) -> bool:
-    """Return whether an expression without assertions and references matches the empty text."""
+def is_nullable(expression: Expression, nullable: Container[str] = frozenset()) -> bool:
+    """Return whether an expression without assertions matches the empty text. ``nullable``: the rules that do."""
+    if isinstance(expression, Reference):
+        return expression.name in nullable
     if isinstance(expression, Choice):
-        return any(map(is_nullable, expression.options))
+        return any(is_nullable(each, nullable) for each in expression.options)
     if isinstance(expression, Repeat):
-        return expression.least == 0 or is_nullable(expression.part)
-    return isinstance(expression, Sequence) and all(map(is_nullable, expression.parts))
+        return expression.least == 0 or is_nullable(expression.part, nullable)
+    return isinstance(expression, Sequence) and all(is_nullable(each, nullable) for each in expression.parts)

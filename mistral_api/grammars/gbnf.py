@@ -14,7 +14,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from mistral_api.grammars.characters import ALL, CharacterSet, from_ranges
 from mistral_api.grammars.errors import Untranslatable
@@ -27,11 +26,11 @@ from mistral_api.grammars.expression import (
     Repeat,
     Sequence,
     characters,
-    children,
-    rebuilt,
+    mapped,
     repeat,
     walk,
 )
+from mistral_api.grammars.time_limit import check_time
 
 MOST_COUNT = 1_999
 EMPTY_TEXT = '""'
@@ -67,7 +66,6 @@ def _code(code: int) -> str:
     return f"\\u{code:04X}" if code <= 0xFFFF else f"\\U{code:08X}"
 
 
-@lru_cache(maxsize=256)
 def _class(allowed: CharacterSet) -> str:
     """Return a class such as ``[a-z]``, or ``[^a-z]`` where that is shorter."""
     plain, inverse = f"[{_ranges(allowed)}]", f"[^{_ranges(~allowed)}]"
@@ -115,9 +113,11 @@ class _Writer:
     def __init__(self, language: _Language) -> None:
         self._language = language
         self._length = 0
+        self._classes: dict[CharacterSet, str] = {}
 
     def write(self, expression: Expression) -> str:
         """Return an expression as it stands between parentheses."""
+        check_time()
         if isinstance(expression, Choice):
             return self._language.bar.join(map(self.write, expression.options))
         parts = expression.parts if isinstance(expression, Sequence) else (expression,)
@@ -148,10 +148,16 @@ class _Writer:
 
     def _unit(self, part: Expression) -> str:
         if isinstance(part, Characters):
-            return self._leaf(_class(part.allowed))
+            check_time()
+            return self._leaf(self._class(part.allowed))
         if isinstance(part, Reference):
             return self._leaf(part.name)
         return f"({self.write(part)})"
+
+    def _class(self, allowed: CharacterSet) -> str:
+        if allowed not in self._classes:
+            self._classes[allowed] = _class(allowed)
+        return self._classes[allowed]
 
     def _count(self, part: Repeat, *, single: bool) -> str:
         bounds = part.least, part.most
@@ -235,8 +241,7 @@ def _with_counted_rules(
         rule = counted.get(expression.part) or _unused(name, names)
         counted[expression.part] = rule
         return Repeat(Reference(rule), expression.least, expression.most)
-    parts = [_with_counted_rules(each, name, counted, names) for each in children(expression)]
-    return rebuilt(expression, parts) if parts else expression
+    return mapped(expression, lambda each: _with_counted_rules(each, name, counted, names))
 
 
 def _unused(name: str, names: set[str]) -> str:
@@ -266,5 +271,4 @@ def without_nul(expression: Expression) -> Expression:
     """Return an expression that never reads the character NUL, which ends a text for llama.cpp."""
     if isinstance(expression, Characters):
         return characters(expression.allowed - _NUL) if 0 in expression.allowed else expression
-    parts = children(expression)
-    return rebuilt(expression, map(without_nul, parts)) if parts else expression
+    return mapped(expression, without_nul)

@@ -6,21 +6,22 @@ is one, and all else as it is.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from mistral_api.grammars.characters import CharacterSet, from_ranges, of
 from mistral_api.grammars.expression import (
     NOTHING,
     Characters,
     Expression,
     characters,
-    children,
     choice,
     literal,
-    rebuilt,
+    mapped,
     sequence,
 )
+from mistral_api.grammars.sized_cache import SizedCache
+from mistral_api.grammars.time_limit import check_time
 
+# A set of characters takes about 100 bytes for each of its ranges, and what it becomes takes them again.
+_known: SizedCache[CharacterSet, Expression] = SizedCache(lambda allowed, _: 2_000 + 200 * len(allowed.ranges))
 _SHORT = {'"': '"', "\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 # llama.cpp's strings leave out the last control character of ASCII as well, so it is escaped.
 _TO_ESCAPE = from_ranges([(0, 0x1F), (0x7F, 0x7F)]) | of('"\\')
@@ -31,12 +32,15 @@ _HEXADECIMAL = "0123456789abcdef"
 def as_json_text(expression: Expression) -> Expression:
     """Return what an expression's texts look like inside a JSON string. Conditions on places must be gone."""
     if isinstance(expression, Characters):
-        return _escaped(expression.allowed)
-    parts = children(expression)
-    return rebuilt(expression, map(as_json_text, parts)) if parts else expression
+        check_time()
+        found = _known.find(expression.allowed)
+        if found is None:
+            found = _escaped(expression.allowed)
+            _known.add(expression.allowed, found)
+        return found
+    return mapped(expression, as_json_text)
 
 
-@lru_cache(maxsize=256)
 def _escaped(allowed: CharacterSet) -> Expression:
     raw = characters(allowed - _TO_ESCAPE)
     short = of("".join(letter for code, letter in _SHORT.items() if ord(code) in allowed))

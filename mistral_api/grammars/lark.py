@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from mistral_api.grammars.errors import Untranslatable
-from mistral_api.grammars.expression import Expression, Reference, children, rebuilt, sequence
+from mistral_api.grammars.expression import Expression, Reference, mapped, sequence
 from mistral_api.grammars.gbnf import without_nul, write_grammar, write_pattern
 from mistral_api.grammars.lark_parser import IGNORED, parse_lark
 from mistral_api.grammars.rules import (
@@ -19,6 +19,7 @@ from mistral_api.grammars.rules import (
     without_endless_rules,
     without_simple_recursion,
 )
+from mistral_api.grammars.time_limit import bounded
 
 MOST_LARK_CHARACTERS = 65_536
 _START, _ROOT = "start", "root"
@@ -26,6 +27,7 @@ _START, _ROOT = "start", "root"
 _WHOLE = "whole text"
 
 
+@bounded
 def lark_pattern(grammar: str) -> str:
     """Return the ``pattern`` that a client's JSON schema would have for strings that fit a grammar in lark.
 
@@ -36,6 +38,7 @@ def lark_pattern(grammar: str) -> str:
     return write_pattern(inlined(_rules(grammar)))
 
 
+@bounded
 def lark_text_grammar(grammar: str) -> str:
     """Return a grammar in GBNF of the texts that fit a grammar in lark. Raises Untranslatable."""
     return write_grammar(_named(_rules(grammar)))
@@ -75,5 +78,4 @@ def _named(rules: dict[str, Expression]) -> dict[str, Expression]:
 def _renamed(expression: Expression, names: dict[str, str]) -> Expression:
     if isinstance(expression, Reference):
         return Reference(names[expression.name])
-    parts = children(expression)
-    return rebuilt(expression, [_renamed(each, names) for each in parts]) if parts else expression
+    return mapped(expression, lambda each: _renamed(each, names))

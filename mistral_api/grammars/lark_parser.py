@@ -18,17 +18,18 @@ from mistral_api.grammars.expression import (
     Expression,
     Reference,
     characters,
-    children,
     choice,
     has_assertions,
-    rebuilt,
     repeat,
     sequence,
 )
 from mistral_api.grammars.lark_common import COMMON_TERMINALS
 from mistral_api.grammars.lark_tokens import Token, read_tokens
 from mistral_api.grammars.pattern_parser import Dialect, parse_pattern
+from mistral_api.grammars.rules import inlined, used_rules
+from mistral_api.grammars.time_limit import check_time
 
+MOST_RULES = 500
 _MOST_LEVELS = 60
 _MOST_COUNT = 100_000
 IGNORED = "ignored text"
@@ -73,16 +74,10 @@ class _LarkParser:
             elif token.kind != "line":
                 self._refuse(token)
         if self._has_ignored:
-            ignored = choice(self._with_terminals(each, ()) for each in self._ignored)
-            self._rules[IGNORED] = repeat(ignored)
+            # With the terminals that it refers to put into it, no loop repeats another.
+            used = used_rules({**self._rules, IGNORED: choice(self._ignored)}, IGNORED)
+            self._rules[IGNORED] = repeat(inlined(used))
         return self._rules
-
-    def _with_terminals(self, expression: Expression, names: tuple[str, ...]) -> Expression:
-        """Return an expression with the terminals that it refers to put into it, so that no loop repeats another."""
-        if isinstance(expression, Reference) and expression.name in self._rules and expression.name not in names:
-            return self._with_terminals(self._rules[expression.name], (*names, expression.name))
-        parts = children(expression)
-        return rebuilt(expression, [self._with_terminals(each, names) for each in parts]) if parts else expression
 
     def _peek(self) -> Token:
         return self._tokens[min(self._position, len(self._tokens) - 1)]
@@ -90,6 +85,7 @@ class _LarkParser:
     def _next(self) -> Token:
         token = self._peek()
         self._position += 1
+        check_time()
         return token
 
     def _takes(self, text: str) -> bool:
@@ -117,6 +113,8 @@ class _LarkParser:
         self._need("mark", ":")
         if name in self._rules:
             raise Untranslatable(f"'{name}' is defined twice, in line {token.line} again")
+        if len(self._rules) >= MOST_RULES:
+            raise Untranslatable(f"it has more than {MOST_RULES} rules and terminals")
         self._in_rule = not is_terminal(name)
         self._rules[name] = self._alternatives(0)
         self._need("line")

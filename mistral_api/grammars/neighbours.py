@@ -25,6 +25,7 @@ from mistral_api.grammars.expression import (
     repeat,
     sequence,
 )
+from mistral_api.grammars.time_limit import check_time
 
 _MOST_WAYS = 200
 
@@ -41,6 +42,7 @@ def resolve_conditions(expression: Expression) -> Expression | None:
         for _ in range(_MOST_WAYS):
             if not todo:
                 return choice(done)
+            check_time()
             way = todo.pop(0)
             ways = _step(way)
             if ways is None:
@@ -70,7 +72,10 @@ def _step(way: list[Expression]) -> list[list[Expression]] | None:
         return None
     before, part, after = way[:place], way[place], way[place + 1 :]
     if not _is_condition(part):
-        return [[*before, *option, *after] for option in _options(part)]
+        options = _options(part)
+        if len(options) > _MOST_WAYS:
+            raise _Unresolved
+        return [[*before, *option, *after] for option in options]
     found = _met(before, part, after)
     return [] if found is None or NOTHING in found else [found]
 
@@ -122,6 +127,7 @@ def _edge(parts: list[Expression], allowed: CharacterSet, at_edge: bool, *, back
     ``at_edge``: whether there may be no character. ``backwards``: the parts are those before the place, the nearest
     first, and what is meant is their last character.
     """
+    check_time()
     if not parts:
         return EMPTY if at_edge else NOTHING
     first, rest = parts[0], parts[1:]
@@ -131,13 +137,24 @@ def _edge(parts: list[Expression], allowed: CharacterSet, at_edge: bool, *, back
         inner = first.parts[::-1] if backwards else first.parts
         return _edge([*inner, *rest], allowed, at_edge, backwards=backwards)
     if isinstance(first, Choice) and not has_assertions(first):
-        return choice(_edge([option, *rest], allowed, at_edge, backwards=backwards) for option in first.options)
+        return _edge_of_choice(first, rest, allowed, at_edge, backwards)
     if isinstance(first, Repeat) and not has_assertions(first) and not is_nullable(first.part):
         return _edge_of_repeat(first, rest, allowed, at_edge, backwards)
     if not _is_condition(first):
         raise _Unresolved
     # Another condition on the same place.
     return sequence([first, _edge(rest, allowed, at_edge, backwards=backwards)])
+
+
+def _edge_of_choice(
+    first: Choice, rest: list[Expression], allowed: CharacterSet, at_edge: bool, backwards: bool
+) -> Expression:
+    """Return the options that have characters, and once, if one may have none, what the rest begins with."""
+    taken = choice(_edge([option], allowed, at_edge=False, backwards=backwards) for option in first.options)
+    ways = [_in_order([taken, *rest], backwards)]
+    if is_nullable(first):
+        ways.append(_edge(rest, allowed, at_edge, backwards=backwards))
+    return choice(ways)
 
 
 def _edge_of_repeat(

@@ -43,6 +43,7 @@ from mistral_api.grammars.expression import (
     repeat,
     sequence,
 )
+from mistral_api.grammars.time_limit import check_time
 
 MOST_LEVELS = 60
 _MOST_COUNT = 100_000
@@ -133,6 +134,7 @@ class _PatternParser:
         return self._position < len(self._text)
 
     def _atom(self, level: int) -> Expression:
+        check_time()
         letter = self._peek()
         if letter == "(":
             return self._group(level)
@@ -152,7 +154,7 @@ class _PatternParser:
         return characters(found.most if self._inverted else found.least)
 
     def _letter(self, found: CharacterClass) -> Expression:
-        return self._one_of(found.without_case() if "i" in self._flags else found)
+        return self._one_of(self._classes.without_case(found) if "i" in self._flags else found)
 
     def _dot(self) -> Expression:
         if "s" in self._flags:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import TypeAlias
 
-from mistral_api.grammars.automaton import Automaton, build_automaton, read_text
-from mistral_api.grammars.characters import ALL, LAST_LOOKED_AT
+from mistral_api.grammars.automaton import build_automaton, read_text
+from mistral_api.grammars.characters import ALL, LAST_LOOKED_AT, CharacterSet
 from mistral_api.grammars.elimination import as_expression, as_rules
-from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.errors import TooSlow, Untranslatable
 from mistral_api.grammars.expression import (
     ANY_TEXT,
     NOTHING,
@@ -16,10 +16,9 @@ from mistral_api.grammars.expression import (
     Expression,
     Look,
     Reference,
-    children,
     has_assertions,
     is_nullable,
-    rebuilt,
+    mapped,
     repeat,
     sequence,
     walk,
@@ -27,12 +26,18 @@ from mistral_api.grammars.expression import (
 from mistral_api.grammars.gbnf import without_nul, write_grammar, write_pattern
 from mistral_api.grammars.json_text import as_json_text
 from mistral_api.grammars.lengths import fit_length
+from mistral_api.grammars.minimal import Automaton
 from mistral_api.grammars.neighbours import resolve_conditions
 from mistral_api.grammars.pattern_parser import Dialect, parse_pattern
+from mistral_api.grammars.sized_cache import SizedCache
+from mistral_api.grammars.time_limit import bounded, check_time
 
-_REMEMBERED = 256
+_Demand: TypeAlias = Expression | Automaton | Untranslatable
+# What a set of characters takes, and each of its ranges: tuples and numbers.
+_BYTES = 200
 
 
+@bounded
 def json_string_pattern(pattern: str, *, min_length: int = 0, max_length: int | None = None) -> str:
     """Return the ``pattern`` of a JSON schema that llama.cpp's converter enforces as ``pattern`` means it.
 
@@ -47,6 +52,7 @@ def json_string_pattern(pattern: str, *, min_length: int = 0, max_length: int | 
     return write_pattern(as_json_text(as_expression(found) if isinstance(found, Automaton) else found))
 
 
+@bounded
 def json_string_rules(name: str, pattern: str, *, min_length: int = 0, max_length: int | None = None) -> str:
     """Return what :func:`json_string_pattern` says as rules in GBNF, without the quotes of the string.
 
@@ -64,6 +70,7 @@ def _json_rules(rules: dict[str, Expression], name: str) -> dict[str, Expression
     classes: dict[Expression, str] = {}
     found: dict[str, Expression] = {}
     for rule, body in rules.items():
+        check_time()
         for each in walk(body):
             if isinstance(each, Characters) and not isinstance(as_json_text(each), Characters):
                 classes.setdefault(each, f"{name}-c{len(classes)}")
@@ -72,12 +79,12 @@ def _json_rules(rules: dict[str, Expression], name: str) -> dict[str, Expression
 
 
 def _with_references(expression: Expression, classes: dict[Expression, str]) -> Expression:
-    if expression in classes:
+    if isinstance(expression, Characters) and expression in classes:
         return Reference(classes[expression])
-    parts = children(expression)
-    return rebuilt(expression, [_with_references(each, classes) for each in parts]) if parts else expression
+    return mapped(expression, lambda each: _with_references(each, classes))
 
 
+@bounded
 def whole_string_pattern(pattern: str) -> str:
     """Return the ``pattern`` that a client's JSON schema would have for an expression that must match the whole string.
 
@@ -87,6 +94,7 @@ def whole_string_pattern(pattern: str) -> str:
     return write_pattern(plain_expression(without_nul(parse_pattern(pattern, Dialect.TEXT))))
 
 
+@bounded
 def text_grammar(pattern: str) -> str:
     """Return a grammar in GBNF of the texts that an expression matches as a whole. Raises Untranslatable."""
     expression = without_nul(parse_pattern(pattern, Dialect.TEXT))
@@ -96,6 +104,7 @@ def text_grammar(pattern: str) -> str:
     return write_grammar({"root": _possible(resolved)})
 
 
+@bounded
 def pattern_matches(pattern: str, text: str) -> bool:
     """Return whether a ``pattern`` of a JSON schema matches anywhere in a text, as ECMA-262 says.
 
@@ -110,14 +119,39 @@ def pattern_matches(pattern: str, text: str) -> bool:
     return found.accepts(text) if isinstance(found, Automaton) else read_text(found, text)
 
 
-@lru_cache(_REMEMBERED)
 def _search(pattern: str) -> Automaton | Expression:
     """Return the automaton of the texts in which a pattern matches; their expression where that has none."""
+    found = _searches.find(pattern)
+    if found is None:
+        found = _new_search(pattern)
+        _searches.add(pattern, found)
+    return found
+
+
+def _new_search(pattern: str) -> Automaton | Expression:
     found = sequence([ANY_TEXT, parse_pattern(pattern, Dialect.ECMASCRIPT), ANY_TEXT])
     try:
         return build_automaton(found)
+    except TooSlow:
+        raise
     except Untranslatable:
         return found
+
+
+def _size(key: tuple[str, int, int | None] | str, found: _Demand) -> int:
+    """Return about how many bytes something remembered takes."""
+    pattern = key if isinstance(key, str) else key[0]
+    if isinstance(found, Automaton):
+        sets = [allowed for moves in found.moves for allowed in moves.values()]
+    elif isinstance(found, Untranslatable):
+        sets = []
+    else:
+        sets = [each.allowed if isinstance(each, Characters) else CharacterSet() for each in walk(found)]
+    return _BYTES * (1 + len(sets) + sum(len(each.ranges) for each in sets)) + 4 * len(pattern)
+
+
+_demands: SizedCache[tuple[str, int, int | None], _Demand] = SizedCache(_size)
+_searches: SizedCache[str, Automaton | Expression] = SizedCache(_size)
 
 
 def _demanded(pattern: str, min_length: int, max_length: int | None) -> Expression | Automaton:
@@ -125,18 +159,23 @@ def _demanded(pattern: str, min_length: int, max_length: int | None) -> Expressi
 
     It is an automaton where the conditions on places cannot be said in an expression. Raises Untranslatable.
     """
-    found = _known_demand(pattern, min_length, max_length)
+    key = pattern, min_length, max_length
+    found = _demands.find(key)
+    if found is None:
+        found = _new_demand(*key)
+        _demands.add(key, found)
     if isinstance(found, Untranslatable):
         raise Untranslatable(found.reason) from found
     return found
 
 
-@lru_cache(_REMEMBERED)
-def _known_demand(pattern: str, min_length: int, max_length: int | None) -> Expression | Automaton | Untranslatable:
+def _new_demand(pattern: str, min_length: int, max_length: int | None) -> _Demand:
     """Return what is demanded, or why it cannot be said: that may take as long to find out."""
     try:
         found = _searched(pattern, min_length, max_length)
         return build_automaton(found) if has_assertions(found) else _possible(found)
+    except TooSlow:
+        raise
     except Untranslatable as error:
         return error
 

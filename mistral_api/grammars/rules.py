@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Set
+from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
 from mistral_api.grammars.elimination import MOST_DEPTH, MOST_PARTS
@@ -15,11 +17,14 @@ from mistral_api.grammars.expression import (
     Sequence,
     children,
     choice,
+    is_nullable,
+    mapped,
     rebuilt,
     repeat,
     sequence,
     walk,
 )
+from mistral_api.grammars.time_limit import check_time
 
 _TOO_DEEP = "its rules stand too deep in each other"
 
@@ -59,64 +64,57 @@ def without_simple_recursion(name: str, body: Expression) -> Expression:
 
 def refuse_left_recursion(rules: dict[str, Expression]) -> None:
     """Raise Untranslatable for a rule that begins with itself: llama.cpp refuses it."""
-    nullable = _nullable_rules(rules)
+    nullable = _rules_of_a_kind(rules, is_nullable)
     begins = {name: _beginnings(body, nullable) for name, body in rules.items()}
-    for name in rules:
-        seen, todo = set[str](), set(begins[name])
-        while todo:
-            each = todo.pop()
-            if each == name:
-                raise Untranslatable(f"the rule '{name}' begins with itself")
-            seen.add(each)
-            todo |= begins[each] - seen
+    try:
+        TopologicalSorter(begins).prepare()
+    except CycleError as error:
+        name = next(name for name in rules if name in error.args[1])
+        raise Untranslatable(f"the rule '{name}' begins with itself") from error
 
 
-def _nullable_rules(rules: dict[str, Expression]) -> set[str]:
-    nullable: set[str] = set()
-    while True:
-        found = {name for name, body in rules.items() if _is_nullable(body, nullable)}
-        if found == nullable:
-            return nullable
-        nullable = found
+def _rules_of_a_kind(rules: dict[str, Expression], is_one: Callable[[Expression, Set[str]], bool]) -> set[str]:
+    """Return the rules that are of a kind, as soon as those are that they refer to.
+
+    A rule is looked at again only when one that it refers to has turned out to be of the kind.
+    """
+    users: dict[str, set[str]] = {}
+    for name, body in rules.items():
+        for each in walk(body):
+            if isinstance(each, Reference):
+                users.setdefault(each.name, set()).add(name)
+    found, todo = set[str](), list(rules)
+    while todo:
+        check_time()
+        name = todo.pop()
+        if name not in found and is_one(rules[name], found):
+            found.add(name)
+            todo += users.get(name, ())
+    return found
 
 
-def _is_nullable(expression: Expression, nullable: set[str]) -> bool:
-    if isinstance(expression, Reference):
-        return expression.name in nullable
-    if isinstance(expression, Choice):
-        return any(_is_nullable(each, nullable) for each in expression.options)
-    if isinstance(expression, Repeat):
-        return expression.least == 0 or _is_nullable(expression.part, nullable)
-    return isinstance(expression, Sequence) and all(_is_nullable(each, nullable) for each in expression.parts)
-
-
-def _beginnings(expression: Expression, nullable: set[str]) -> set[str]:
+def _beginnings(expression: Expression, nullable: Set[str]) -> set[str]:
     """Return the names of the rules that an expression may begin with."""
     if isinstance(expression, Reference):
         return {expression.name}
     found: set[str] = set()
     for each in children(expression):
         found |= _beginnings(each, nullable)
-        if isinstance(expression, Sequence) and not _is_nullable(each, nullable):
+        if isinstance(expression, Sequence) and not is_nullable(each, nullable):
             break
     return found
 
 
 def without_endless_rules(rules: dict[str, Expression]) -> dict[str, Expression]:
     """Return the rules without the options that never come to an end. Raises Untranslatable if no text fits."""
-    ending: set[str] = set()
-    while True:
-        found = {name for name, body in rules.items() if _ends(body, ending)}
-        if found == ending:
-            break
-        ending = found
+    ending = _rules_of_a_kind(rules, _ends)
     first = next(iter(rules))
     if first not in ending:
         raise Untranslatable(f"no text fits '{first}', which never comes to an end")
     return {name: _ended(body, ending) for name, body in rules.items() if name in ending}
 
 
-def _ends(expression: Expression, ending: set[str]) -> bool:
+def _ends(expression: Expression, ending: Set[str]) -> bool:
     if isinstance(expression, Reference):
         return expression.name in ending
     if isinstance(expression, Choice):
@@ -126,11 +124,10 @@ def _ends(expression: Expression, ending: set[str]) -> bool:
     )
 
 
-def _ended(expression: Expression, ending: set[str]) -> Expression:
+def _ended(expression: Expression, ending: Set[str]) -> Expression:
     if isinstance(expression, Reference):
         return expression if expression.name in ending else NOTHING
-    parts = children(expression)
-    return rebuilt(expression, [_ended(each, ending) for each in parts]) if parts else expression
+    return mapped(expression, lambda each: _ended(each, ending))
 
 
 def inlined(rules: dict[str, Expression]) -> Expression:
@@ -173,6 +170,7 @@ class _Inliner:
         return self._done[name]
 
     def _expression(self, expression: Expression) -> _Inlined:
+        check_time()
         if isinstance(expression, Reference):
             return self._rule(expression.name)
         found = [self._expression(each) for each in children(expression)]

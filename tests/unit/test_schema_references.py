@@ -43,7 +43,11 @@ def test_other_references_are_followed_and_written_as_what_they_lead_to(schema: 
             ".items.$ref",
             "no schema",
         ),
-        ({"type": "array", "prefixItems": [INTEGER], "items": {"$ref": "#/prefixItems/٠"}}, ".items.$ref", "no schema"),
+        (
+            {"type": "array", "prefixItems": [INTEGER], "items": {"$ref": "#/prefixItems/\u0660"}},
+            ".items.$ref",
+            "no schema",
+        ),
     ],
 )
 def test_reference_that_leads_to_no_one_schema_is_refused(schema: dict[str, Any], path: str, reason: str) -> None:

@@ -199,10 +199,9 @@ class SchemaCompiler:
         reference = part if keyword == "$ref" else self.context.parts.derive(part, {"$ref": part[keyword]})
         try:
             found = self.context.parts.target(reference)
-        except SchemaRefused:
-            if not self.context.strictness.lenient:
-                raise
+        except SchemaRefused as refused:
             self.context.changed()
+            self.context.give_up(part, keyword, refused.reason)
             return True
         text = str(part[keyword])
         rule = re.sub("[^A-Za-z0-9]", "-", text)
