@@ -49,6 +49,9 @@ class ClassReader:
         self._text = pattern
         self._escapes = escapes
         self._known = known
+        # The classes that have been read, by their names.
+        self._read: dict[str, CharacterClass] = {}
+        self._without_case: dict[CharacterClass, CharacterClass] = {}
 
     def _refuse(self, reason: str, position: int) -> NoReturn:
         raise Untranslatable(f"{reason} (at character {position + 1})")
@@ -60,18 +63,25 @@ class ClassReader:
         position += inverse
         if self._text[position : position + 1] == "]":
             self._refuse("a class that begins with ']' has no meaning that all agree on", start)
-        parts, first = list[CharacterClass](), position
+        # Each member once, by its text: the classes among them have hundreds of ranges.
+        members, first = dict[str, CharacterClass](), position
         while (letter := self._text[position : position + 1]) != "]":
             if not letter:
                 self._refuse("the '[' is not closed", start)
             self._refuse_set_operations(position)
-            part, position = self._member(position)
-            parts.append(part)
-        found = united(parts)
-        if any(pair in self._text[first:position] for pair in _EVERYTHING):
-            found = exactly(ALL)
-        found = found.without_case() if ignore_case else found
+            member = position
+            part, position = self._member(member)
+            members.setdefault(self._text[member:position], part)
+        is_everything = any(pair in self._text[first:position] for pair in _EVERYTHING)
+        found = exactly(ALL) if is_everything else united(list(members.values()))
+        found = self.without_case(found) if ignore_case else found
         return ~found if inverse else found, position + 1
+
+    def without_case(self, found: CharacterClass) -> CharacterClass:
+        """Return a class with the other cases of its letters; the same class again costs nothing."""
+        if found not in self._without_case:
+            self._without_case[found] = found.without_case()
+        return self._without_case[found]
 
     def _refuse_set_operations(self, position: int) -> None:
         for mark in ("&&", "~~", "[:"):
@@ -110,8 +120,13 @@ class ClassReader:
         letter = self._text[position + 1]
         if letter in "pP":
             return self._property(position)
-        found = self._known[letter.lower()]()
-        return (~found if letter.isupper() else found), position + 2
+        return self._named(letter), position + 2
+
+    def _named(self, letter: str) -> CharacterClass:
+        if letter not in self._read:
+            found = self._known[letter.lower()]()
+            self._read[letter] = ~found if letter.isupper() else found
+        return self._read[letter]
 
     def _property(self, position: int) -> tuple[CharacterClass, int]:
         found = _PROPERTY.match(self._text, position)
@@ -120,8 +135,11 @@ class ClassReader:
         if found is None or not _SHORT_CATEGORY.fullmatch(name):
             shown = found[0] if found else self._text[position : position + 8]
             self._refuse(f"the property '{shown}' is not supported", position)
-        known = category(name)
-        # What lies beyond is left out either way.
-        chosen = CharacterClass(known, known | _REST)
         inverse = (self._text[position + 1] == "P") != bool(found[1])
-        return (~chosen if inverse else chosen), found.end()
+        key = f"{'P' if inverse else 'p'}{{{name}}}"
+        if key not in self._read:
+            known = category(name)
+            # What lies beyond is left out either way.
+            chosen = CharacterClass(known, known | _REST)
+            self._read[key] = ~chosen if inverse else chosen
+        return self._read[key], found.end()

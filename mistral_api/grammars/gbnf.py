@@ -112,6 +112,8 @@ class _Writer:
 
     def __init__(self, language: _Language) -> None:
         self._language = language
+        self._length = 0
+        self._classes: dict[CharacterSet, str] = {}
 
     def write(self, expression: Expression) -> str:
         """Return an expression as it stands between parentheses."""
@@ -125,11 +127,17 @@ class _Writer:
             if letter is not None:
                 text += letter
                 continue
-            written += [self._language.text(text)] if text else []
+            written += [self._leaf(self._language.text(text))] if text else []
             written.append(self._part(part))
             text = ""
-        written += [self._language.text(text)] if text else []
+        written += [self._leaf(self._language.text(text))] if text else []
         return self._language.glue.join(written)
+
+    def _leaf(self, text: str) -> str:
+        """Return a text, classes among them, unless all of them together are too long, before they fill the memory."""
+        self._length += len(text)
+        _require_length(self._length)
+        return text
 
     def _part(self, part: Expression) -> str:
         if isinstance(part, Repeat) and max(part.least, part.most or 0) > MOST_COUNT:
@@ -141,10 +149,15 @@ class _Writer:
     def _unit(self, part: Expression) -> str:
         if isinstance(part, Characters):
             check_time()
-            return _class(part.allowed)
+            return self._leaf(self._class(part.allowed))
         if isinstance(part, Reference):
-            return part.name
+            return self._leaf(part.name)
         return f"({self.write(part)})"
+
+    def _class(self, allowed: CharacterSet) -> str:
+        if allowed not in self._classes:
+            self._classes[allowed] = _class(allowed)
+        return self._classes[allowed]
 
     def _count(self, part: Repeat, *, single: bool) -> str:
         bounds = part.least, part.most
@@ -245,13 +258,17 @@ def _is_to_count(expression: Repeat) -> bool:
 
 
 def _bounded(text: str) -> str:
-    if len(text) > MOST_CHARACTERS:
-        raise Untranslatable(f"it takes llama.cpp a constraint of more than {MOST_CHARACTERS} characters")
+    _require_length(len(text))
     return text
+
+
+def _require_length(length: int) -> None:
+    if length > MOST_CHARACTERS:
+        raise Untranslatable(f"it takes llama.cpp a constraint of more than {MOST_CHARACTERS} characters")
 
 
 def without_nul(expression: Expression) -> Expression:
     """Return an expression that never reads the character NUL, which ends a text for llama.cpp."""
     if isinstance(expression, Characters):
-        return characters(expression.allowed - _NUL)
+        return characters(expression.allowed - _NUL) if 0 in expression.allowed else expression
     return mapped(expression, without_nul)

@@ -55,7 +55,11 @@ def _rules(grammar: str) -> dict[str, Expression]:
         rules[_WHOLE] = sequence([Reference(IGNORED), Reference(_START)])
     used = used_rules(rules, _WHOLE if IGNORED in rules else _START)
     plain = {name: without_simple_recursion(name, without_nul(body)) for name, body in used.items()}
-    found = without_endless_rules(plain)
+    try:
+        found = without_endless_rules(plain)
+    except Untranslatable:
+        without_endless_rules(used)  # which says why, where it is not because of NUL
+        raise Untranslatable("it needs the character NUL, which ends a text for llama.cpp") from None
     refuse_left_recursion(found)
     return found
 

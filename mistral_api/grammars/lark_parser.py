@@ -231,8 +231,11 @@ class _LarkParser:
         if self._takes(".."):
             last = self._need("string")
             end = _unescaped(last.text[1 : last.text.rindex('"')])
-            if len(text) != 1 or len(end) != 1 or end < text:
+            if len(text) != 1 or len(end) != 1:
                 self._refuse(last)
+            if end < text:
+                shown = f"{token.text}..{last.text}"
+                raise Untranslatable(f"the range '{shown}' in line {token.line} is out of order")
             return Characters(from_ranges([(ord(text), ord(end))]))
         letters = [exactly(of(letter)) for letter in text]
         ignore_case = token.text.endswith("i")

@@ -154,7 +154,7 @@ class _PatternParser:
         return characters(found.most if self._inverted else found.least)
 
     def _letter(self, found: CharacterClass) -> Expression:
-        return self._one_of(found.without_case() if "i" in self._flags else found)
+        return self._one_of(self._classes.without_case(found) if "i" in self._flags else found)
 
     def _dot(self) -> Expression:
         if "s" in self._flags:

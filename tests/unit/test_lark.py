@@ -140,3 +140,16 @@ def test_names_that_are_the_same_to_gbnf_stay_apart() -> None:
     grammar = lark_text_grammar('start: a_b a-b root\na_b: "1"\na-b: "2"\nroot: "3"')
     assert GbnfGrammar(grammar).accepts("123")
     assert len(set(re.findall(r"^(\S+) ::=", grammar, re.MULTILINE))) == 4
+
+
+@pytest.mark.parametrize(
+    ("grammar", "reason"),
+    [
+        ('start: "a".."z" "z".."a"', """the range '"z".."a"' in line 1 is out of order"""),
+        (r'start: "\x00"', "it needs the character NUL, which ends a text for llama.cpp"),
+        ('start: "a" start', "no text fits 'start', which never comes to an end"),
+    ],
+)
+def test_refusal_names_what_is_wrong(grammar: str, reason: str) -> None:
+    with pytest.raises(Untranslatable, match=f"^{re.escape(reason)}$"):
+        lark_text_grammar(grammar)

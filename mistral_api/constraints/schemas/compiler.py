@@ -36,7 +36,9 @@ ANNOTATIONS = frozenset((
 ))  # fmt: skip
 # What is shown of a schema where it has been rewritten.
 _NOTES = ("title", "description", "default", "examples", "deprecated", "format", "pattern")
-_APPLIED = frozenset(("$ref", "$recursiveRef", "allOf", *UNIONS, *CONDITIONS, "then", "else"))
+# A name in a dynamic reference is that of one part only (``SchemaParts``), so it leads there from everywhere.
+_REFERENCES = ("$ref", "$recursiveRef", "$dynamicRef")
+_APPLIED = frozenset((*_REFERENCES, "allOf", *UNIONS, *CONDITIONS, "then", "else"))
 # What llama.cpp resolves by itself, and makes rules of that are told apart.
 _PLAIN_REFERENCE = re.compile(r"#/(\$defs|definitions)/[A-Za-z0-9_]+")
 _MOST_GOALS = 4_000
@@ -179,7 +181,7 @@ class SchemaCompiler:
 
     def _joined(self, part: JsonObject) -> list[JsonObject | bool]:
         """Return what has to hold beside a part: what it refers to, and what ``allOf`` lists."""
-        found = [self._target(part, keyword) for keyword in ("$ref", "$recursiveRef") if keyword in part]
+        found = [self._target(part, keyword) for keyword in _REFERENCES if keyword in part]
         if "allOf" in part:
             self.context.changed()
         return found + self.context.list_of(part, "allOf")
@@ -197,14 +199,14 @@ class SchemaCompiler:
         reference = part if keyword == "$ref" else self.context.parts.derive(part, {"$ref": part[keyword]})
         try:
             found = self.context.parts.target(reference)
-        except SchemaRefused:
-            if not self.context.strictness.lenient:
-                raise
+        except SchemaRefused as refused:
             self.context.changed()
+            self.context.give_up(part, keyword, refused.reason)
             return True
         text = str(part[keyword])
         rule = re.sub("[^A-Za-z0-9]", "-", text)
-        if self._references.setdefault(rule, text) != text or not _PLAIN_REFERENCE.fullmatch(text):
+        is_plain = keyword == "$ref" and _PLAIN_REFERENCE.fullmatch(text)
+        if self._references.setdefault(rule, text) != text or not is_plain:
             self.context.changed()
         return found
 

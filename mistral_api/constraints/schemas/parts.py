@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -11,6 +12,8 @@ from mistral_api.wire.field_errors import quote_value
 from mistral_api.wire.schema_parts import parts_with_paths
 
 _ANCHORS = ("$anchor", "$dynamicAnchor")
+# Of an element of an array (RFC 6901, section 4).
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class SchemaParts:
@@ -25,6 +28,8 @@ class SchemaParts:
         self._kept: list[JsonObject] = []
         self._places: dict[int, str] = {}
         self._anchors: dict[str, JsonObject] = {}
+        # The names that more than one part has.
+        self._ambiguous: set[str] = set()
         for part, place in parts_with_paths(schema):
             self._places[id(part)] = place
             self._note_names(part)
@@ -32,10 +37,14 @@ class SchemaParts:
     def _note_names(self, part: JsonObject) -> None:
         for keyword in _ANCHORS:
             if isinstance(part.get(keyword), str):
-                self._anchors.setdefault("#" + part[keyword], part)
+                self._note_name("#" + part[keyword], part)
         if isinstance(part.get("$id"), str):
-            self._anchors.setdefault(part["$id"], part)
-            self._anchors.setdefault(_joined(str(self.schema.get("$id") or ""), part["$id"]), part)
+            self._note_name(part["$id"], part)
+            self._note_name(_joined(str(self.schema.get("$id") or ""), part["$id"]), part)
+
+    def _note_name(self, name: str, part: JsonObject) -> None:
+        if self._anchors.setdefault(name, part) is not part:
+            self._ambiguous.add(name)
 
     def place(self, part: Any, keyword: str = "") -> str:
         """Return the path of a part, or of a keyword in it."""
@@ -51,10 +60,15 @@ class SchemaParts:
         return part
 
     def target(self, part: JsonObject) -> JsonObject | bool:
-        """Return what the ``$ref`` of a part leads to. Raises SchemaRefused where that is nothing in this schema."""
+        """Return what the ``$ref`` of a part leads to.
+
+        Raises SchemaRefused where that is nothing in this schema, and where a name is that of several parts.
+        """
         reference, place = part["$ref"], self.place(part, "$ref")
         if not isinstance(reference, str):
             raise SchemaRefused(place, "a reference has to be a string")
+        if not self._ambiguous.isdisjoint(self._names_in(reference)):
+            raise SchemaRefused(place, f"'{quote_value(reference)}' leads to more than one schema")
         found = self._find(reference)
         if not isinstance(found, dict | bool):
             where = f"'{quote_value(reference)}' leads to no schema"
@@ -62,6 +76,12 @@ class SchemaParts:
         if isinstance(found, dict):
             self._places.setdefault(id(found), place)
         return found
+
+    def _names_in(self, reference: str) -> tuple[str, ...]:
+        """Return the names of parts that a reference may hold."""
+        document, fragment = urldefrag(reference)
+        joined = urljoin(str(self.schema.get("$id") or ""), document)
+        return (reference, "#" + unquote(fragment), *((document, joined) if document else ()))
 
     def _find(self, reference: str) -> Any:
         if reference in self._anchors:
@@ -99,8 +119,8 @@ def _at_pointer(value: Any, pointer: str) -> Any:
         name = escaped.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict) and name in value:
             value = value[name]
-        elif isinstance(value, list) and name.isdecimal() and int(name[:9]) < len(value):
-            value = value[int(name[:9])]
+        elif isinstance(value, list) and _INDEX.fullmatch(name) and int(name) < len(value):
+            value = value[int(name)]
         else:
             return None
     return value

@@ -207,5 +207,6 @@ def _number_range(context: Context, bases: Bases, low: Bound | None, high: Bound
         return Simple("number")
     found = NumberRange(low, high)
     if number_range(found) is None:
-        raise Impossible(context.parts.place(part), _EMPTY)
+        context.give_up(part, keyword, "all numbers within its bounds have more decimals than are enforced")
+        return Simple("number")
     return found
