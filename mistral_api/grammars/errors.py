@@ -1,4 +1,4 @@
-"""The one exception of this package."""
+"""The exceptions of this package."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ class Untranslatable(ValueError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class InvalidSyntax(Untranslatable):
+    """What was to be translated is no regular expression, or no grammar, to anybody."""
