@@ -17,6 +17,7 @@ from typing import cast
 import orjson
 from marshmallow import post_load
 
+from mistral_api.errors import InvalidRequest
 from mistral_api.generation.anthropic_renderer import AnthropicRenderer
 from mistral_api.generation.anthropic_tools import chat_tools, ignored_tools
 from mistral_api.generation.endpoint import CHAT, Dialect, Endpoint
@@ -196,6 +197,9 @@ def chat_request(request: MessagesPayload) -> ChatPayload:
     tools = chat_tools(request)
     if tools:
         chat["tools"] = tools
+    elif request.get("tools") and request.get("tool_choice", {"type": "auto"})["type"] == "any":
+        text = "'tool_choice' demands a call, but tools with 'defer_loading' wait for a message that brings them in."
+        raise InvalidRequest(text, code="invalid_value", param="tool_choice")
     # Where the tools are left out, the choice between them and none is too.
     if "tool_choice" in request and (tools or request["tool_choice"]["type"] in ("any", "tool")):
         chat |= _tool_choice(request["tool_choice"])

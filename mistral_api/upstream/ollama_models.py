@@ -122,11 +122,18 @@ class OllamaModels:
                     yield model, entry
 
     def _find(self, name: str) -> tuple[CatalogueModel, ModelServerEntry]:
+        """Return a model that is served, or the one that answers a chat for it. Raises NotFound."""
         served = list(self._models())
+        names = [model.id for model, _ in served]
+        if name and name not in names:
+            stand_in = self._servers.main.catalogue.stand_in(name)
+            if stand_in is None:
+                raise model_not_found(name, names)
+            name = stand_in
         for model, entry in served:
             if model.id == name or not name:
                 return model, entry
-        raise model_not_found(name, [model.id for model, _ in served])
+        raise model_not_found(name, names)
 
     def _card(self, entry: ModelServerEntry) -> ModelCard | None:
         return None if entry.spec is None else self._cards.of(entry.spec.settings)
