@@ -144,6 +144,12 @@ def test_ollama_messages_keep_thinking_images_and_text_arguments() -> None:
     assert (answer["tool_calls"] or [])[0]["function"]["arguments"] == '{"a": 2}'
 
 
+@pytest.mark.parametrize("image", ["ü" * 12, "\u0663", "A", "=", "no base64 at all"])
+def test_ollama_image_that_is_no_base64_is_left_to_the_model_server(image: str) -> None:
+    (user,) = chat_messages([{"role": "user", "content": "", "images": [image]}])
+    assert user["content"] == [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}]
+
+
 def test_ollama_prompt_with_system_and_context_is_a_chat() -> None:
     earlier: list[Any] = [
         {"role": "system", "content": "Old"},
