@@ -45,9 +45,14 @@ def test_ollama_options_get_their_names_in_llama_cpp_and_others_are_dropped() ->
     assert chat == {**head, **SAMPLING, "messages": HI}
 
 
-@pytest.mark.parametrize("limit", [-1, -2, None])
-def test_ollama_limit_below_zero_is_none(limit: int | None) -> None:
+@pytest.mark.parametrize("limit", [0, -1, -2])
+def test_ollama_limit_below_one_is_none(limit: int) -> None:
     assert "max_tokens" not in _chat(options={"num_predict": limit})
+    assert _generated(prompt="a", suffix="b", options={"num_predict": limit})[1]["n_predict"] == -1
+
+
+def test_ollama_limit_may_be_null() -> None:
+    assert "max_tokens" not in _chat(options={"num_predict": None})
 
 
 def test_ollama_stop_may_be_one_string_and_an_empty_one_is_none() -> None:
