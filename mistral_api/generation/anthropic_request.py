@@ -47,6 +47,7 @@ from mistral_api.payload_types.chat import (
     NamedSchema,
     ToolCall,
 )
+from mistral_api.system.data_urls import data_url
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
 from mistral_api.wire.engine_fields import LLAMA_CPP_CHAT
@@ -161,7 +162,7 @@ def _text(text: str) -> ContentPart:
 def _image_url(source: ImageSource) -> str:
     if source["type"] == "url":
         return str(source["url"])
-    return f"data:{source['media_type']};base64,{source['data']}"
+    return data_url(source["media_type"], source["data"])
 
 
 # Fields that are translated, and fields that mean something to Anthropic's own servers alone.
