@@ -283,7 +283,8 @@ _KEYWORDS = (
     "items", "prefixItems", "additionalItems", "contains", "minItems", "maxItems", "uniqueItems", "unevaluatedItems",
     "properties", "required", "additionalProperties", "patternProperties", "propertyNames", "minProperties",
     "maxProperties", "unevaluatedProperties", "dependentRequired", "dependentSchemas", "dependencies", "not", "if",
-    "then", "anyOf", "oneOf", "allOf", "$ref", "$recursiveRef", "$defs", "$id", "$anchor", "title", "description",
+    "then", "anyOf", "oneOf", "allOf", "$ref", "$recursiveRef", "$dynamicRef",
+    "$defs", "$id", "$anchor", "title", "description",
 )  # fmt: skip
 
 

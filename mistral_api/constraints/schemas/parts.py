@@ -79,8 +79,8 @@ class SchemaParts:
 
     def _names_in(self, reference: str) -> tuple[str, ...]:
         """Return the names of parts that a reference may hold."""
-        document, fragment = urldefrag(reference)
-        joined = urljoin(str(self.schema.get("$id") or ""), document)
+        document, fragment = _divided(reference)
+        joined = _joined(str(self.schema.get("$id") or ""), document)
         return (reference, "#" + unquote(fragment), *((document, joined) if document else ()))
 
     def _find(self, reference: str) -> Any:
