@@ -95,36 +95,39 @@ class ConstraintGate:
         self._closed = False
 
     def admit(
-        self, body: object, caller: Caller, inputs: Sequence[PlacedSchema | Constraint] = ()
+        self, body: object, caller: Caller, others: Sequence[PlacedSchema | Constraint] = (), *, forced: bool = False
     ) -> AdmittedConstraints:
-        """Admit the constraints of a valid request. ``inputs``: those of its custom tools, as what they become.
+        """Admit the constraints of a valid request. ``others``: those that its body does not hold as what they become.
+
+        These are the grammars of custom tools, and what tools bring that the conversation has stored. ``forced``: the
+        loaded choice among the tools demands a call.
 
         Raises Forbidden for a grammar of a caller without the scope; InvalidRequest for a schema that cannot be
         enforced, and for a constraint that is quarantined or too costly, with the path of its field; Unavailable where
         too many wait for their trial.
         """
-        constraints = self._constraints_of(body, caller, inputs) if isinstance(body, dict) else []
+        constraints = self._constraints_of(body, caller, others, forced=forced) if isinstance(body, dict) else []
         if not constraints:
             return NO_CONSTRAINTS
-        harmless, others = _by_harmlessness(constraints)
-        uses = [self._as_admitted(each) for each in others] + _admitted_together(harmless)
+        harmless, doubtful = _by_harmlessness(constraints)
+        uses = [self._as_admitted(each) for each in doubtful] + _admitted_together(harmless)
         self.require_free(uses)
-        for each in others:
+        for each in doubtful:
             self._require_cheap(each, caller.owner)
         return AdmittedConstraints(uses, self)
 
     def _constraints_of(
-        self, body: dict[str, Any], caller: Caller, inputs: Sequence[PlacedSchema | Constraint]
+        self, body: dict[str, Any], caller: Caller, others: Sequence[PlacedSchema | Constraint], *, forced: bool
     ) -> list[Constraint]:
         """Return what the model server will be told to enforce."""
         grammar = find_grammar(body)
         if grammar is not None and GRAMMAR not in caller.scopes:
             raise Forbidden(f"'{GRAMMAR_FIELD}' needs the scope '{GRAMMAR}'.", param=GRAMMAR_FIELD)
-        grammars = [each for each in (*inputs, grammar) if isinstance(each, Constraint)]
-        schemas = [*find_schemas(body), *(each for each in inputs if isinstance(each, PlacedSchema))]
+        grammars = [each for each in (*others, grammar) if isinstance(each, Constraint)]
+        schemas = [*find_schemas(body), *(each for each in others if isinstance(each, PlacedSchema))]
         if not schemas or not self._enforces():
             return [*(schema_constraint(each.path, each.schema) for each in schemas), *grammars]
-        return [*enforced_constraints(schemas, body), *grammars]
+        return [*enforced_constraints(schemas, body, forced=forced), *grammars]
 
     def _as_admitted(self, constraint: Constraint) -> Admitted:
         digest = constraint.digest.hex()

@@ -155,6 +155,15 @@ def call_item(item_id: str, call_id: str, call: ToolCall, status: str) -> CallIt
     return cast("CallItem", head | _CALL_FIELDS[kind](arguments or {}))
 
 
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
 def read_json_object(text: object) -> JsonObject | None:
     """Return the JSON object that a text is, None for any other."""
     try:

@@ -18,7 +18,7 @@ import orjson
 from marshmallow import post_load
 
 from mistral_api.generation.anthropic_renderer import AnthropicRenderer
-from mistral_api.generation.anthropic_tools import chat_tools
+from mistral_api.generation.anthropic_tools import chat_tools, ignored_tools
 from mistral_api.generation.endpoint import CHAT, Dialect, Endpoint
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.payload_types import omit
@@ -282,6 +282,7 @@ MESSAGES = Endpoint(
     CHAT.messages,
     Dialect(AnthropicRenderer, shows_progress=False),
     upstream_path=CHAT.path,
+    ignored_tools=ignored_tools,
 )
 COUNT_TOKENS = PassthroughEndpoint(
     "/v1/messages/count_tokens",

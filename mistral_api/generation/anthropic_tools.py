@@ -11,15 +11,13 @@ the ``anthropic`` package's ``BetaMemoryTool20250818*Command``.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 
+from mistral_api.generation.ignored_tools import ignored_types
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.anthropic import AnthropicTool, MessagesPayload, SystemBlock, UserBlock
 from mistral_api.payload_types.chat import FunctionDefinition, Tool
 from mistral_api.wire.anthropic_tools import TOOL_SEARCH, client_tool, is_hosted
-
-log = logging.getLogger(__name__)
 
 _TEXT: JsonObject = {"type": "string"}
 _NUMBER: JsonObject = {"type": "integer"}
@@ -86,24 +84,11 @@ _CLIENT_TOOLS: Mapping[str, tuple[str, JsonObject]] = {
 }
 
 
-# What the log has been told of. A client's types are few, but nobody holds it to that.
-_told: set[str] = set()
-_MOST_TOLD = 100
-
-
-def ignored_tools(request: MessagesPayload) -> list[str]:
-    """Return the types of what a valid request offers and only Anthropic's servers could run, each once.
-
-    The request is answered without it. The log is told of each type once.
-    """
+def ignored_tools(request: MessagesPayload) -> tuple[str, ...]:
+    """Return the types of what a valid request offers and only Anthropic's servers could run."""
     servers = ["mcp_servers"] if request.get("mcp_servers") else []
     types = [str(tool.get("type")) for tool in request.get("tools") or [] if is_hosted(tool)]
-    ignored = list(dict.fromkeys(types + servers))
-    new = [each for each in ignored if each not in _told]
-    if new and len(_told) < _MOST_TOLD:
-        _told.update(new)
-        log.info("tools that only Anthropic's servers could run are left out of requests: %s", ", ".join(new))
-    return ignored
+    return ignored_types("Anthropic", types + servers)
 
 
 def chat_tools(request: MessagesPayload) -> list[Tool]:

@@ -68,11 +68,17 @@ class Dialect:
     shows_progress: bool = True
 
 
+def nothing_ignored(_body: Any) -> tuple[str, ...]:
+    """The tools that endpoints leave out that know functions alone: none."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One generation endpoint. ``path`` is how it is recorded, ``upstream_path`` the model server's, where it differs.
 
     ``messages`` reads the client's messages out of a valid payload. ``chat``: the payload is that of a chat.
+    ``ignored_tools`` returns the types of the tools that a valid body is answered without.
     """
 
     path: str
@@ -81,6 +87,7 @@ class Endpoint:
     messages: Callable[[ChatPayload], list[ChatMessage]]
     dialect: Dialect
     upstream_path: str = ""
+    ignored_tools: Callable[[Any], tuple[str, ...]] = nothing_ignored
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "upstream_path", self.upstream_path or self.path)

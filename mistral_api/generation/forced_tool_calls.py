@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from mistral_api.conversations.tool_items import is_json
 from mistral_api.generation.stages import ChunkStage
 from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatPayload, ResponseFormat, Tool
@@ -178,7 +179,7 @@ class ToolCallStage(ChunkStage):
         text = call.unsent
         if self._only_function is None:
             text = text.rstrip().removesuffix("}").rstrip()
-            if last and not _is_json((call.arguments or "") + text):
+            if last and not is_json((call.arguments or "") + text):
                 text = call.unsent
         call.unsent = call.unsent[len(text) :]
         return text
@@ -194,11 +195,3 @@ class InputStage(ToolCallStage):
         text = orjson.dumps(call.unsent).decode()[1:-1]
         call.unsent = ""
         return text if call.arguments else _INPUT_OPENING + text
-
-
-def _is_json(text: str) -> bool:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,6 +11,7 @@ from mistral_api.conversations.history import ContinuedSession, SessionHistory
 from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
 from mistral_api.generation.answer_cache import AnswerCache, CacheLookup, OpenStream
 from mistral_api.generation.custom_inputs import input_constraints
+from mistral_api.generation.declared_tools import chat_catalogue
 from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
@@ -23,7 +24,7 @@ from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.stages import StagedStream
 from mistral_api.generation.stored_completion import store_completion
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback, new_slot_seed
-from mistral_api.generation.tool_catalogue import chat_catalogue
+from mistral_api.grammars.request_budget import request_budget
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.recording.recorder import Recorder
@@ -35,18 +36,21 @@ from mistral_api.upstream.slot_owners import PlacedRequest, PromptSource
 from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load
+from mistral_api.wire.constraint_places import Constraint, PlacedSchema
+from mistral_api.wire.tools import forces_call
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationResult:
     """The response: a whole JSON body, or the bytes of a stream, to be iterated and closed.
 
-    ``cache`` is that of :class:`RunningExchange`.
+    ``cache`` is that of :class:`RunningExchange`. ``ignored_tools``: the types of the tools that were left out.
     """
 
     session_id: str
     body: ResponseBody | Iterable[bytes]
     cache: str | None = None
+    ignored_tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,49 +102,45 @@ class Generator:
         """Give answers again that this cache has, if there is one. Call it before the first request."""
         self._answers = answers
 
+    @request_budget()
     def generate(self, endpoint: Endpoint, request: RequestContext) -> GenerationResult:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
             request.require_slot_choice(payload)
-            self.admit_constraints(request, exchange, request.call)
+            admitted = self.admit(request, forced=endpoint.chat and _forces_call(payload))
+            exchange.use_constraints(admitted, request.call)
             messages, exchange_id = endpoint.messages(payload), request.request_id
             self._images.require_allowed(messages, request.body)
             self._require_fit(endpoint, payload, messages, request.call)
             session = self._sessions.resolve(request.sender, payload.get("session_id"), messages, exchange_id)
             session_id = session.session_id
             planned, pipeline = self._begin(endpoint, payload, session, request, exchange)
+            body: ResponseBody | Iterable[bytes] = pipeline
             if not planned.plan.streamed:
-                get_body = self._body_getter(planned, exchange, request.call)
-                return GenerationResult(session_id, pipeline.relay_whole(get_body), exchange.cache)
-            if not payload.get("stream"):
-                return GenerationResult(session_id, pipeline.body(), exchange.cache)
-            pipeline.open()
-            return GenerationResult(session_id, pipeline, exchange.cache)
+                body = pipeline.relay_whole(self._body_getter(planned, exchange, request.call))
+            elif not payload.get("stream"):
+                body = pipeline.body()
+            else:
+                pipeline.open()
+            return GenerationResult(session_id, body, exchange.cache, endpoint.ignored_tools(request.body))
 
     def exchange(self, path: str, request: RequestContext, transcript: Transcript | None = None) -> RunningExchange:
         """Return the exchange of a request to an endpoint; it runs until its end is reported to it."""
         return RunningExchange(self._recorder, path, request, transcript)
 
-    def admit_constraints(self, request: RequestContext, exchange: RunningExchange, call: UpstreamCall) -> None:
+    def admit(
+        self, request: RequestContext, loaded: Sequence[PlacedSchema | Constraint] = (), *, forced: bool
+    ) -> AdmittedConstraints:
         """Let the grammars and JSON schemas of a valid request pass, or raise what :meth:`ConstraintGate.admit` does.
 
-        ``call`` is the one by which the model server will be asked: not twice with what has been quarantined meanwhile.
+        ``loaded``: those of the tools that its items, or its conversation, bring. ``forced``: it demands a call.
         """
-        exchange.constraints = self._admit(request)
-        if exchange.constraints.uses:
-            call.before_retry = exchange.constraints.require_free
-
-    def require_admitted(self, request: RequestContext) -> None:
-        """Refuse what :meth:`admit_constraints` refuses, in a request that generates nothing."""
-        self._admit(request)
-
-    def _admit(self, request: RequestContext) -> AdmittedConstraints:
         body = request.body
         tools = body.get("tools") if isinstance(body, dict) else None
         inputs = input_constraints(tools) if tools else ()
-        return self._constraints.admit(body, request.caller, inputs)
+        return self._constraints.admit(body, request.caller, [*inputs, *loaded], forced=forced)
 
     def served_model(self, model: str | None) -> str | None:
         """Return the model that answers, where it is known; it may stand in for the one that is named.
@@ -322,6 +322,11 @@ class Generator:
         if salts is None or self._traits.llama_cpp():
             return self._slot_owners.place(source, placed.request, count, placed.end)
         return PlacedRequest(salts.salted(source.owner, placed.request), placed.end)
+
+
+def _forces_call(payload: ChatPayload) -> bool:
+    """Return whether a valid chat demands a call, also one in OpenAI's older form."""
+    return isinstance(payload.get("function_call"), dict) or forces_call(payload.get("tool_choice"))
 
 
 def _with_functions(

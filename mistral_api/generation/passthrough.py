@@ -17,6 +17,7 @@ from mistral_api.payload_types import omit, only
 from mistral_api.recording.recorder import Recorder
 from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.model_servers import ModelServerEntry
+from mistral_api.wire.tools import forces_call
 
 
 def empty_payload(_body: object) -> None:
@@ -87,7 +88,8 @@ class PassthroughService:
     ) -> Any:
         payload = endpoint.read(request.body)
         # llama.cpp makes a grammar of the tools wherever it applies the template.
-        self._constraints.admit(request.body, request.caller)
+        forced = endpoint.takes_messages and forces_call(payload.get("tool_choice"))
+        self._constraints.admit(request.body, request.caller, forced=forced)
         model = payload.get("model") if isinstance(payload, dict) else None
         exchange.record.exchange.model = served = self._served_model(endpoint, model)
         if isinstance(payload, dict):

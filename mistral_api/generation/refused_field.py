@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-import orjson
-
+from mistral_api.conversations.tool_items import is_json
 from mistral_api.errors import InvalidRequest, ModelServerRefused
 from mistral_api.payload_types import JsonObject
 from mistral_api.upstream.errors import UNSUPPORTED_INPUT, ContextExceeded, context_exceeded
@@ -149,20 +148,12 @@ def _unreadable_arguments(_message: re.Match[str], body: JsonObject) -> str | No
     """Return the path of the arguments of a tool call that are no JSON."""
     for number, message in enumerate(body.get("messages") or ()):
         for index, call in enumerate(message.get("tool_calls") or ()):
-            if not _is_json(call["function"]["arguments"]):
+            if not is_json(call["function"]["arguments"]):
                 return f"messages[{number}].tool_calls[{index}].function.arguments"
     for number, item in enumerate(body["input"] if isinstance(body.get("input"), list) else ()):
-        if item.get("type") == "function_call" and not _is_json(item["arguments"]):
+        if item.get("type") == "function_call" and not is_json(item["arguments"]):
             return f"input[{number}].arguments"
     return _own_name("messages", body)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 # Tokens

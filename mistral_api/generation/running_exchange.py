@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
-from mistral_api.constraints.gate import NO_CONSTRAINTS
+from mistral_api.constraints.gate import NO_CONSTRAINTS, AdmittedConstraints
 from mistral_api.errors import ApiError, ModelServerRefused, internal_error
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import (
@@ -23,6 +23,7 @@ from mistral_api.generation.usage_meter import UsageFigures, UsageMeter
 from mistral_api.payload_types.completions import Chunk, Completion
 from mistral_api.recording.recorder import Recorder
 from mistral_api.tracing.trace import Generation, GenerationEnd
+from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript
 
@@ -68,6 +69,12 @@ class RunningExchange:
         """The headers of every response to a valid request, also to one that fails: the session that keeps it."""
         session_id = self.record.exchange.session_id
         return {"X-Session-Id": session_id} if session_id else {}
+
+    def use_constraints(self, constraints: AdmittedConstraints, call: UpstreamCall) -> None:
+        """Note what the request uses. ``call`` does not ask twice with what has been quarantined meanwhile."""
+        self.constraints = constraints
+        if constraints.uses:
+            call.before_retry = constraints.require_free
 
     def begin(self, opening: ExchangeOpening) -> None:
         """Journal a valid request. Raises Unavailable (``recording_unavailable``)."""

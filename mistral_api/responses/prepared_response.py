@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 from uuid import UUID
@@ -11,21 +11,20 @@ from uuid import UUID
 from mistral_api.conversations.history import drop_unanswered_calls
 from mistral_api.conversations.item_parser import items_to_messages
 from mistral_api.errors import InvalidRequest
-from mistral_api.generation.tool_catalogue import (
-    ToolCatalogue,
-    response_catalogue,
-    response_choice,
-    stored_tools,
-)
+from mistral_api.generation.declared_tools import response_catalogue, response_choice
+from mistral_api.generation.tool_catalogue import ToolCatalogue, stored_tools
 from mistral_api.payload_types import omit, without_nulls
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload, NamedSchema, ToolChoice
 from mistral_api.payload_types.responses import Item, Response, ResponsePayload
 from mistral_api.recording.exchange import RESPONSE_OBJECT, StorageRequest
+from mistral_api.responses.loaded_tools import loaded_constraints
 from mistral_api.responses.response_object import new_response
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.system.identifiers import new_id
+from mistral_api.wire.constraint_places import Constraint, PlacedSchema
 from mistral_api.wire.field_errors import quote_value
 from mistral_api.wire.responses import UNSUPPORTED
+from mistral_api.wire.tools import forces_call
 
 # Fields of the Responses API that the chat request does not take over as they are.
 _NOT_PASSED_ON = frozenset(
@@ -50,6 +49,11 @@ class RequestTools:
     catalogue: ToolCatalogue
     allowed: ToolCatalogue
     choice: str | ToolChoice | None
+
+    @property
+    def forces_call(self) -> bool:
+        """Whether the choice demands a call."""
+        return forces_call(self.choice)
 
     @property
     def payload(self) -> ChatPayload:
@@ -122,7 +126,7 @@ class PreparedResponse:
 
     ``context``: what it continues. ``input``: the messages of this request. ``response``: the new Response object.
     ``input_ids`` and ``answer_id``: the ids that its messages get in their conversation. ``tools``: what the model may
-    call.
+    call. ``loaded``: what is to be enforced of tools that the body does not declare (``responses.loaded_tools``).
     """
 
     request: ResponsePayload
@@ -132,6 +136,7 @@ class PreparedResponse:
     input_ids: list[UUID]
     answer_id: UUID
     tools: RequestTools = field(default_factory=lambda: request_tools({}))
+    loaded: Sequence[PlacedSchema | Constraint] = ()
 
     @property
     def messages(self) -> list[ChatMessage]:
@@ -174,7 +179,8 @@ def prepare_response(
     )
     body["session_id"] = context.session_id
     tools = request_tools(request, [*context.messages, *messages])
-    return PreparedResponse(request, context, messages, body, [new_id() for _ in messages], new_id(), tools)
+    loaded = loaded_constraints(request, parse_input_items(request), input_items, context.messages)
+    return PreparedResponse(request, context, messages, body, [new_id() for _ in messages], new_id(), tools, loaded)
 
 
 def _instructions(request: ResponsePayload) -> list[ChatMessage]:

@@ -95,11 +95,13 @@ def _text(text: TextOptions) -> TextOptions:
 
 
 def _tool(tool: ResponseTool) -> ResponseTool:
-    """Return a tool as OpenAI shows it: a function is ``strict`` where the request does not say."""
+    """Return a tool with its defaults. A function is not ``strict`` where the request does not say.
+
+    OpenAI makes the schema of such a function one that it can enforce, and shows it as strict. Here it stays as it is.
+    """
     if tool["type"] != "function":
         return tool
-    strict = True if tool.get("strict") is None else tool["strict"]
-    return {"description": None, "parameters": None} | tool | {"strict": strict}
+    return {"description": None, "parameters": None} | tool | {"strict": bool(tool.get("strict"))}
 
 
 def in_progress(response: Response) -> Response:

@@ -9,19 +9,21 @@ from uuid import UUID
 
 import orjson
 
+from mistral_api.constraints.gate import AdmittedConstraints
 from mistral_api.conversations.session_resolver import SessionResolver
 from mistral_api.errors import InvalidRequest, ModelServerRefused
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.generation.generator import Generator
+from mistral_api.generation.ignored_tools import ignored_types
 from mistral_api.generation.plan import PlanRequest
 from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.grammars.request_budget import request_budget
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item, Response, ResponsePayload
 from mistral_api.responses.background import BackgroundResponse, BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
-from mistral_api.responses.ignored_tools import ignored_tools
 from mistral_api.responses.prepared_response import (
     PreparedResponse,
     parse_input_items,
@@ -34,6 +36,7 @@ from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.wire import load
+from mistral_api.wire.response_tools import is_hosted
 from mistral_api.wire.responses import InputTokensRequest, ResponseRequest
 
 _REQUEST, _COUNT_REQUEST = ResponseRequest(), InputTokensRequest()
@@ -73,6 +76,7 @@ class ResponseService:
         self._contexts = contexts
         self._background = background
 
+    @request_budget()
     def respond(self, request: RequestContext) -> ResponseResult:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self._generator.exchange(_PATH, request)
@@ -82,15 +86,15 @@ class ResponseService:
             if not exchange.record.stores_text and not payload.get("background"):
                 payload["store"] = False
             call = UpstreamCall() if payload.get("background") else request.call
-            self._generator.admit_constraints(request, exchange, call)
             prepared = self._prepare(payload, request, request.request_id)
+            exchange.use_constraints(self._admit(prepared, request), call)
             if payload.get("background"):
                 return self._respond_in_background(prepared, exchange, request, call)
             chat_payload = self._chat_payload(prepared, request.call)
             run = self._begin(prepared, exchange, chat_payload, request.call)
             run.pipeline.open()
             body = run.pipeline if payload.get("stream") else run.complete()
-            return ResponseResult(prepared.context.session_id, body, exchange.cache, ignored_tools(payload))
+            return ResponseResult(prepared.context.session_id, body, exchange.cache, _ignored_tools(payload))
 
     def _respond_in_background(
         self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext, call: UpstreamCall
@@ -107,7 +111,7 @@ class ResponseService:
         self._background.add(live)
         stream = prepared.request.get("stream")
         body = live.follow() if stream else queued
-        return ResponseResult(prepared.context.session_id, body, ignored_tools=ignored_tools(prepared.request))
+        return ResponseResult(prepared.context.session_id, body, ignored_tools=_ignored_tools(prepared.request))
 
     def _chat_payload(self, prepared: PreparedResponse, call: UpstreamCall) -> ChatPayload:
         return prepared.payload(self._contexts.fit(prepared, call))
@@ -137,6 +141,9 @@ class ResponseService:
         context = self._resolve_context(payload, request, items, exchange_id)
         return prepare_response(payload, items, context, model or "")
 
+    def _admit(self, prepared: PreparedResponse, request: RequestContext) -> AdmittedConstraints:
+        return self._generator.admit(request, prepared.loaded, forced=prepared.tools.forces_call)
+
     def _resolve_context(
         self, payload: ResponsePayload, request: RequestContext, items: list[Item], exchange_id: UUID | None
     ) -> StoredContext:
@@ -159,11 +166,12 @@ class ResponseService:
                 param="previous_response_id",
             )
 
+    @request_budget()
     def count_input_tokens(self, request: RequestContext) -> int:
         """Return how many tokens the prompt of a request has. Raises our exceptions."""
         payload = load(_COUNT_REQUEST, request.body)
-        self._generator.require_admitted(request)
         prepared = self._prepare(payload, request)
+        self._admit(prepared, request)
         try:
             return self._contexts.count_tokens(prepared, request.call)
         except ModelServerRefused as error:
@@ -241,6 +249,11 @@ class ResponseService:
     def close(self) -> None:
         """End the responses in the background."""
         self._background.close()
+
+
+def _ignored_tools(request: ResponsePayload) -> tuple[str, ...]:
+    """Return the types of the tools of a valid request that only OpenAI can run."""
+    return ignored_types("OpenAI", (tool["type"] for tool in request.get("tools", []) if is_hosted(tool)))
 
 
 def _require_stored_text(record: ExchangeRecord) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 import orjson
 from flask import Blueprint, Response
@@ -10,12 +10,9 @@ from flask import Blueprint, Response
 from mistral_api.errors import ApiError, error_headers
 from mistral_api.generation.anthropic_renderer import anthropic_error
 from mistral_api.generation.anthropic_request import COUNT_TOKENS, MESSAGES
-from mistral_api.generation.anthropic_tools import ignored_tools
-from mistral_api.payload_types.anthropic import MessagesPayload
 from mistral_api.web.errors import handle_errors
-from mistral_api.web.generation import json_or_stream, pass_through, request_context
-from mistral_api.web.request import services, shown_request_id
-from mistral_api.web.request_body import json_body
+from mistral_api.web.generation import generate, pass_through
+from mistral_api.web.request import shown_request_id
 
 blueprint = Blueprint("anthropic", __name__, url_prefix="/v1/messages")
 
@@ -29,13 +26,7 @@ class AnthropicTokenCount(TypedDict):
 @blueprint.post("")
 def create_message() -> Response:
     """Generate the next message of a conversation."""
-    context = request_context(json_body())
-    result = services().generator.generate(MESSAGES, context)
-    response = json_or_stream(result.body, result.session_id, result.cache)
-    ignored = ignored_tools(cast("MessagesPayload", context.body))
-    if ignored:
-        response.headers["X-Ignored-Tools"] = ", ".join(ignored)
-    return response
+    return generate(MESSAGES)
 
 
 @blueprint.post("/count_tokens")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -35,7 +35,7 @@ def request_context(body: object) -> RequestContext:
 def generate(endpoint: Endpoint) -> Response:
     """Answer the current request at a generation endpoint."""
     result = services().generator.generate(endpoint, request_context(json_body()))
-    return json_or_stream(result.body, result.session_id, result.cache)
+    return json_or_stream(result.body, result.session_id, result.cache, ignored_tools=result.ignored_tools)
 
 
 def pass_through(
@@ -48,11 +48,16 @@ def pass_through(
 
 
 def json_or_stream(
-    body: ResponseBody | Iterable[bytes], session_id: str, cache: str | None = None, stream_type: str = EVENTS
+    body: ResponseBody | Iterable[bytes],
+    session_id: str,
+    cache: str | None = None,
+    stream_type: str = EVENTS,
+    ignored_tools: Sequence[str] = (),
 ) -> Response:
-    """Return the response to a generation: a whole body, or events as they come. ``cache`` becomes ``X-Cache``.
+    """Return the response to a generation: a whole body, or events as they come.
 
-    ``stream_type``: the content type of a stream.
+    ``cache`` becomes ``X-Cache``, ``ignored_tools`` become ``X-Ignored-Tools``. ``stream_type``: the content type of a
+    stream.
     """
     if isinstance(body, dict) or isinstance(body, list):  # noqa: SIM101 - mypy follows this form alone
         response = json_response(body, session_id)
@@ -60,6 +65,8 @@ def json_or_stream(
         response = stream_response(body, session_id, stream_type)
     if cache is not None:
         response.headers["X-Cache"] = cache
+    if ignored_tools:
+        response.headers["X-Ignored-Tools"] = ", ".join(ignored_tools)
     return response
 
 

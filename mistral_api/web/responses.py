@@ -31,10 +31,7 @@ class InputTokens(TypedDict):
 def create() -> Response:
     """Generate a response: at once, as a stream of events, or in the background."""
     result = services().response_service.respond(request_context(json_body()))
-    response = json_or_stream(result.body, result.session_id, result.cache)
-    if result.ignored_tools:
-        response.headers["X-Ignored-Tools"] = ", ".join(result.ignored_tools)
-    return response
+    return json_or_stream(result.body, result.session_id, result.cache, ignored_tools=result.ignored_tools)
 
 
 @blueprint.post("/input_tokens")

@@ -21,10 +21,11 @@ from mistral_api.wire.shapes import Boolean, Constant, Shape, Text, any_of
 from mistral_api.wire.tools import MOST_TOOLS, name_of
 
 # The types of the tools that the client runs; a date follows.
-CLIENT_TOOLS = ("bash", "text_editor", "memory", "computer")
+CLIENT_TOOL_KINDS = ("bash", "text_editor", "memory", "computer")
 TOOL_SEARCH = "tool_search_tool_"
-_CLIENT_TYPE = re.compile(rf"({'|'.join(CLIENT_TOOLS)})_[0-9]{{8}}")
-_HOSTED_TYPE = re.compile(r"[a-z_]+_[0-9]{8}|mcp_toolset|tool_search_tool_(?:bm25|regex)")
+_CLIENT_TYPE = re.compile(rf"({'|'.join(CLIENT_TOOL_KINDS)})_[0-9]{{8}}")
+# At most 64 characters: the response names them in a header.
+_HOSTED_TYPE = re.compile(r"[a-z_]{1,55}_[0-9]{8}|mcp_toolset|tool_search_tool_(?:bm25|regex)")
 
 _NAME = name_of("a tool")
 _COMMON = nullable(strict=Boolean(), defer_loading=Boolean())
@@ -39,7 +40,7 @@ _HOSTED = Object(required(type=Text(pattern=_HOSTED_TYPE)))
 
 
 def client_tool(tool: AnthropicTool) -> str | None:
-    """Return which of ``CLIENT_TOOLS`` a valid tool is, None for tools of other kinds."""
+    """Return which of ``CLIENT_TOOL_KINDS`` a valid tool is, None for tools of other kinds."""
     matched = _CLIENT_TYPE.fullmatch(tool.get("type") or "")
     return matched[1] if matched else None
 

@@ -6,7 +6,6 @@ can run are valid: whether a request can be answered without them is a question 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -16,7 +15,7 @@ from mistral_api.wire.constraints import JSON_SCHEMA
 from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullable, required, required_or_checked_as
 from mistral_api.wire.field_errors import quote_value, quote_words, refuse, refuse_word
 from mistral_api.wire.shapes import AnyOf, Boolean, Shape, StringEnum, Text
-from mistral_api.wire.tools import GRAMMAR_FIELDS, MOST_TOOLS, TOOL_CHOICES, allowed_tools
+from mistral_api.wire.tools import GRAMMAR_FIELDS, MOST_TOOLS, TOOL_CHOICES, allowed_tools, forces_call, name_of
 
 # So many functions can be declared in all, those in namespaces counted one by one.
 MOST_FUNCTIONS = 512
@@ -28,18 +27,8 @@ HOSTED = (
 )  # fmt: skip
 # Tools that have no name but their type.
 _UNNAMED = ("shell", "local_shell", "apply_patch", "tool_search")
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        refuse("invalid_value", "Invalid '{param}': a tool's name has letters, digits, '_' and '-' only.")
-
-
-# Longer names than llama.cpp takes get a shorter one on the way.
-_TOOL_NAME = Text(1, 128).refined(_check_name).with_schema(Text(pattern=_NAME))
-
-
+# With that of a namespace before it, it may be longer than llama.cpp takes: it gets a shorter one on the way.
+_TOOL_NAME = name_of("a tool")
 _FORMAT = TaggedUnion("type", {"text": Object(), "grammar": Object(*GRAMMAR_FIELDS)})
 _FUNCTION = Object(
     required(name=_TOOL_NAME),
@@ -148,13 +137,6 @@ def choices_of(choice: str | ResponseToolChoice | None) -> Sequence[NamedRespons
     return choice["tools"] if choice["type"] == "allowed_tools" else (choice,)
 
 
-def response_forces_call(choice: str | ResponseToolChoice | None) -> bool:
-    """Return whether a valid tool choice demands a call."""
-    if isinstance(choice, dict):
-        return choice["type"] != "allowed_tools" or choice["mode"] == "required"
-    return choice == "required"
-
-
 def check_choice(data: JsonObject) -> None:
     """Refuse a tool choice that cannot be kept with the tools of a request, whose fields are valid."""
     choice, declared = data.get("tool_choice"), data.get("tools") or []
@@ -167,7 +149,7 @@ def check_choice(data: JsonObject) -> None:
         if each["type"] not in HOSTED and not any(names_tool(each, *tool) for tool in callable_tools):
             path = f".tools[{index}]" if several else ""
             refuse("invalid_value", "'{param}' names a function that is not in 'tools'.", path, field="tool_choice")
-    if not response_forces_call(choice) or continues:
+    if not forces_call(choice) or continues:
         return
     if choice == "required" and not declared and not callable_tools:
         refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")

@@ -16,7 +16,7 @@ from mistral_api.wire.container_shapes import Array, Object, TaggedUnion, nullab
 from mistral_api.wire.field_errors import quote_value, refuse
 from mistral_api.wire.items import ITEMS
 from mistral_api.wire.request_schema import Field
-from mistral_api.wire.response_tools import RESPONSE_TOOL_CHOICE, RESPONSE_TOOLS, check_choice, response_forces_call
+from mistral_api.wire.response_tools import RESPONSE_TOOL_CHOICE, RESPONSE_TOOLS, check_choice
 from mistral_api.wire.sampling import (
     SESSION_ID,
     SESSION_ID_LENGTH,
@@ -25,7 +25,7 @@ from mistral_api.wire.sampling import (
     valid_session_id,
 )
 from mistral_api.wire.shapes import INT32_MAX, AnyOf, Boolean, Integer, JsonSchema, StringEnum, Text
-from mistral_api.wire.tools import FUNCTION_NAME
+from mistral_api.wire.tools import FUNCTION_NAME, forces_call
 
 RESPONSE_ID = re.compile(r"resp_[A-Za-z0-9_-]{1,128}")
 _INCLUDABLE = (
@@ -171,7 +171,7 @@ class ResponseRequest(GenerationRequest[ResponsePayload]):
 
     @validates_schema
     def _choice_is_among_tools(self, data: ResponsePayload, **_options: object) -> None:
-        if response_forces_call(data.get("tool_choice")):
+        if forces_call(data.get("tool_choice")):
             refuse_ignore_eos(data, "tool_choice")
         check_choice(cast("JsonObject", data))
 

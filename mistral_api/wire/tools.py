@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn, cast
 
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import NamedTool, Tool, ToolChoice
+from mistral_api.payload_types.responses import ResponseToolChoice
 from mistral_api.wire.constraints import JSON_SCHEMA, MOST_GRAMMAR_CHARACTERS
 from mistral_api.wire.container_shapes import (
     Array,
@@ -154,8 +155,12 @@ def _kind_and_name(tool: Tool | NamedTool | ToolChoice) -> tuple[str, str]:
     return tool["type"], (tool["custom"] if tool["type"] == "custom" else tool["function"])["name"]
 
 
-def forces_call(choice: str | ToolChoice | None) -> bool:
-    """Return whether a valid choice demands a call."""
-    if isinstance(choice, dict) and choice["type"] == "allowed_tools":
-        choice = choice["allowed_tools"]["mode"]
-    return isinstance(choice, dict) or choice == "required"
+def forces_call(choice: str | ToolChoice | ResponseToolChoice | None) -> bool:
+    """Return whether a valid choice demands a call, that of a chat or of the Responses API."""
+    if not isinstance(choice, dict):
+        return choice == "required"
+    if choice["type"] != "allowed_tools":
+        return True
+    # A chat has the mode one level down.
+    allowed = cast("Mapping[str, str]", choice.get("allowed_tools", choice))
+    return allowed["mode"] == "required"

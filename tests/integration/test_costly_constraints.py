@@ -189,6 +189,17 @@ def test_costly_schema_is_refused_in_every_place_that_holds_one(
         assert_error_shape(answer.json(), code="constraint_too_costly")
 
 
+def test_costly_grammar_of_a_tool_in_an_item_is_refused(server: Server) -> None:
+    word = " | ".join(f'LETTER "{digit}"?' for digit in range(6))
+    grammar = f'start: "(" start ")" | word\nword: ({word})+ "!"\nLETTER: /[a-z]/'
+    form = {"type": "grammar", "syntax": "lark", "definition": grammar}
+    loaded = {"type": "additional_tools", "tools": [{"type": "custom", "name": "nest", "format": form}]}
+    body = {"input": [{"role": "user", "content": "Hi"}, loaded], "tool_choice": "required", "max_output_tokens": 4}
+    answer, _ = _refusal(server, "/v1/responses", body)
+    assert answer.status_code == 400, answer.text
+    assert_error_shape(answer.json(), code="constraint_too_costly", param="input[1].tools[0].format")
+
+
 def _agent_tools(number: int) -> list[dict[str, Any]]:
     """Tools such as coding agents send: paths, commands, edits, nested lists, words to choose from."""
     edit = {

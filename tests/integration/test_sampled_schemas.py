@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from mistral_api.constraints.schemas.enforced import Enforced, Form, enforce_schema
+from mistral_api.constraints.schemas.calls import CallableTool, enforce_calls
+from mistral_api.constraints.schemas.enforced import Form, enforce_schema
+from mistral_api.constraints.schemas.remembered import Enforced
 from tests.support.random_schemas import SchemaMaker, violations
 from tests.support.sampling import Sampler, running_sampler
 
@@ -54,6 +56,18 @@ def _check(sampler: Sampler, seeds: range) -> int:
 
 def test_sampled_texts_are_valid(sampler: Sampler) -> None:
     assert _check(sampler, range(12)) >= 6
+
+
+def test_forced_call_of_one_of_many_tools_names_it_and_fits_its_parameters(sampler: Sampler) -> None:
+    recursive = {"type": "object", "properties": {"n": {"type": "integer"}, "next": {"$ref": "#"}}, "required": ["n"]}
+    exact = {"type": "object", "properties": {"x": {"type": "number", "minimum": 1, "maximum": 2}}, "required": ["x"]}
+    tools = [CallableTool(f"t{number}", recursive, strict=False) for number in range(60)]
+    for strict in ([], [CallableTool("exact", exact, strict=True)]):
+        known = {tool.name: tool.parameters for tool in (*tools, *strict)}
+        text = _sampled(sampler, enforce_calls([*tools, *strict]), seed=3)
+        call = json.loads(text or "null")
+        assert list(call) == ["name", "arguments"]
+        assert violations(known[call["name"]], call["arguments"]) == []
 
 
 @pytest.mark.slow

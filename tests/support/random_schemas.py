@@ -91,7 +91,7 @@ class SchemaMaker:
 
     def _listed(self) -> dict[str, Any]:
         """Return a list of values with keywords beside it, which one of them fits at least."""
-        beside = [
+        beside: list[dict[str, Any]] = [
             {"multipleOf": 0.5, "minimum": 1},
             {"format": "ipv4", "type": ["string", "number"]},
             {"pattern": r"^\D{1,3}$", "maxLength": 3},

@@ -124,12 +124,12 @@ def test_tools_that_only_anthropic_could_run_are_left_out() -> None:
     hosted = [SEARCH, {"type": "mcp_toolset", "mcp_server_name": "x"}, {"type": "code_execution_20260521", "name": "c"}]
     body = {"tools": [*hosted, TOOL]} | servers
     assert _names(**body, tool_choice={"type": "any"}) == ["add"]
-    assert ignored_tools(cast("MessagesPayload", HI | body)) == [
+    assert ignored_tools(cast("MessagesPayload", HI | body)) == (
         "web_search_20250305",
         "mcp_toolset",
         "code_execution_20260521",
         "mcp_servers",
-    ]
+    )
     alone = _chat(tools=hosted, tool_choice={"type": "auto"})
     assert not alone.keys() & {"tools", "tool_choice", "mcp_servers"}
 
@@ -141,7 +141,7 @@ def test_tools_that_anthropic_has_defined_and_the_client_runs_become_functions()
         {"type": "memory_20250818", "name": "memory"},
         {"type": "computer_20250124", "name": "computer", "display_width_px": 800, "display_height_px": 600},
     ]
-    assert ignored_tools(cast("MessagesPayload", HI | {"tools": tools})) == []
+    assert ignored_tools(cast("MessagesPayload", HI | {"tools": tools})) == ()
     functions = [tool["function"] for tool in _chat(tools=tools)["tools"]]
     assert [function["name"] for function in functions] == [tool["name"] for tool in tools]
     fields = [list(function["parameters"]["properties"])[:2] for function in functions]

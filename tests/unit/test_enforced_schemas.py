@@ -71,20 +71,9 @@ def test_strict_tool_is_refused_by_its_part_in_every_dialect(body: dict[str, Any
     assert (refused.value.code, refused.value.param) == ("invalid_json_schema", f"{path}.properties.n.minimum")
 
 
-@pytest.mark.parametrize(
-    "choice",
-    [
-        "required",
-        {"type": "function", "function": {"name": "f"}},
-        {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}},
-        {"type": "allowed_tools", "mode": "required", "tools": []},
-        {"type": "any"},
-        {"type": "tool", "name": "f"},
-    ],
-)
-def test_strict_tool_whose_call_is_forced_is_enforced_by_a_grammar(choice: Any) -> None:
-    body = {"tools": [_strict(flat=False)], "tool_choice": choice}
-    (constraint,) = enforced_constraints(find_schemas(body), body)
+def test_strict_tool_whose_call_is_forced_is_enforced_by_a_grammar() -> None:
+    body = {"tools": [_strict(flat=False)]}
+    (constraint,) = enforced_constraints(find_schemas(body), body, forced=True)
     assert constraint.is_grammar
 
 
@@ -117,7 +106,7 @@ def test_schema_that_no_gate_has_seen_is_refused_as_the_gate_does(payload: Any, 
 
 
 def test_schemas_of_a_request_have_a_bound_of_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mistral_api.constraints.schemas.admission._MOST_SECONDS", 0.0)
+    monkeypatch.setattr("mistral_api.grammars.request_budget.MOST_SECONDS", 0.0)
     body = {"tools": [TOOL]}
     with pytest.raises(InvalidRequest, match="too long to compile together") as refused:
         enforced_constraints(find_schemas(body), body)

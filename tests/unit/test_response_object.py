@@ -80,7 +80,7 @@ def test_new_response_echoes_the_request() -> None:
     validate(Response, body)
     shown = ("instructions", "tool_choice", "temperature", "top_p", "top_logprobs", "text", "metadata", "store")
     assert {name: body[name] for name in shown} == {name: FULL[name] for name in shown}
-    assert body["tools"][0] == FUNCTION | {"description": None, "strict": True}
+    assert body["tools"][0] == FUNCTION | {"description": None, "strict": False}
     assert body["tools"][1] == FULL["tools"][1]
     assert body["reasoning"] == FULL["reasoning"]
 

@@ -260,7 +260,8 @@ def test_pattern_that_backtracks_for_ever_is_searched_in_linear_time(schema: dic
 def test_patterns_are_compiled_within_the_time_of_their_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mistral_api.constraints.schemas.deadline._MOST_SECONDS", 0.3)
     patterns = {f"p{number}": f"^(?=.{{3,30}}$)(?!.*{number}-)[a-z-]{{1,{30 + number}}}$" for number in range(400)}
-    schema = _closed(**{name: {"type": "string", "pattern": pattern} for name, pattern in patterns.items()})
+    parts: dict[str, Any] = {name: {"type": "string", "pattern": pattern} for name, pattern in patterns.items()}
+    schema = _closed((), **parts)
     begin = time.thread_time()
     with pytest.raises(SchemaRefused, match="takes too long"):
         enforce_schema(schema, Form.ANSWER)
@@ -268,7 +269,7 @@ def test_patterns_are_compiled_within_the_time_of_their_schema(monkeypatch: pyte
 
 
 _ODD_VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1.5, 1e300, "", "x", "(", [], [[]], [{}], ["x", 1], {}, {"x": []}, {"x": {}}, {"(": True},
+    None, True, -1, 1.5, 1e300, "x", "(", "http://[#x", [], [[]], [{}], ["x", 1], {}, {"x": []}, {"x": {}}, {"(": True},
 )  # fmt: skip
 _BASES: tuple[dict[str, Any], ...] = (
     {},
@@ -290,14 +291,16 @@ def _odd_schemas() -> Iterator[dict[str, Any]]:
     yield from (base | {key: value} for key, value, base in itertools.product(_KEYWORDS, _ODD_VALUES, _BASES))
     for keyword, value in itertools.product(_KEYWORDS, _ODD_VALUES):
         yield {"not": {keyword: value}}
+        yield {"$id": "http://a/b", "$ref": "c#x", "$defs": {"x": {keyword: value}}}
         yield {"if": {"properties": {"x": {"const": 1}}, keyword: value}, "then": {keyword: value}}
         yield {"type": "object", "propertyNames": {keyword: value}, "additionalProperties": {keyword: value}}
         yield {"oneOf": [{keyword: value}, {"type": "null"}], "$defs": {"x": {keyword: value}}}
 
 
 def test_keyword_of_any_value_is_enforced_or_refused() -> None:
+    # The strict forms stop at the first keyword that they refuse; that of a tool goes on.
     for number, schema in enumerate(_odd_schemas()):
-        for form in (Form.TOOL, (Form.ANSWER, Form.TEXT, Form.STRICT_TOOL)[number % 3]):
+        for form in (Form.TOOL, (Form.ANSWER, Form.TEXT, Form.STRICT_TOOL)[number % 3])[: 1 + number % 2]:
             try:
                 assert enforce_schema(schema, form) != Enforced(), schema
             except SchemaRefused:

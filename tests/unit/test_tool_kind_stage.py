@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 
 from mistral_api.conversations.item_renderer import message_to_items
-from mistral_api.generation.tool_catalogue import ToolCatalogue, chat_catalogue, response_catalogue
+from mistral_api.generation.declared_tools import chat_catalogue, response_catalogue
+from mistral_api.generation.tool_catalogue import ToolCatalogue
 from mistral_api.generation.tool_kind_stage import InputReader, ToolKindStage
 from mistral_api.payload_types.completions import Chunk, Delta
 from mistral_api.responses.response_object import new_response
@@ -167,11 +168,13 @@ def test_names_are_short_distinct_and_lead_back() -> None:
         {"type": "shell"},
         {"type": "custom", "name": "look"},
         LOOK,
+        LOOK | {"name": "z" * 128},
     ]
     catalogue = response_catalogue(tools)
     names = [tool.function["name"] for tool in catalogue.tools]
-    assert len(set(names)) == len(names) == 8
-    assert all(len(name) <= 64 for name in names)
+    assert len(set(names)) == len(names) == 9
+    assert all(len(name) <= 128 for name in names)
+    assert names[-1] == "z" * 128
     assert names[2:4] != ["x__look", "x__look"]
     for tool in catalogue.tools:
         assert catalogue.function_name(tool.kind, tool.namespace, tool.name) == tool.function["name"]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mistral_api.wire import ChatCompletionRequest, load
+from mistral_api.wire.tools import forces_call
 from tests.support.schema_errors import load_error
 
 SCHEMA = ChatCompletionRequest()
@@ -114,3 +115,22 @@ def test_null_tool_description_is_dropped() -> None:
 def test_bad_tools_tool_choices_and_formats_are_refused_by_field(fields: dict[str, Any], param: str, code: str) -> None:
     error = load_error(SCHEMA, {"messages": [HELLO], **fields})
     assert (error.param, error.code) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("choice", "forces"),
+    [
+        (None, False),
+        ("auto", False),
+        ("none", False),
+        ("required", True),
+        ({"type": "function", "function": {"name": "f"}}, True),
+        ({"type": "shell"}, True),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, True),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}, False),
+        ({"type": "allowed_tools", "mode": "required", "tools": []}, True),
+        ({"type": "allowed_tools", "mode": "auto", "tools": []}, False),
+    ],
+)
+def test_choice_of_a_chat_or_of_a_response_forces_a_call(choice: Any, forces: bool) -> None:
+    assert forces_call(choice) is forces

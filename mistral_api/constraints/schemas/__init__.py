@@ -8,7 +8,9 @@ properties, invalid JSON (``-03``) of ``{"type": "integer", "maximum": -3}``, ke
 ``additionalProperties`` stands beside ``properties``, and one rule of the definitions ``a-b`` and ``a.b``. It refuses
 ``true`` and ``false`` as schemas, ``#``, and names with ``~1`` in references.
 
-A schema is compiled to values (``values``), in which what stands together is merged (``compiler``, with ``parts`` and
-``merging``), and those are written as a schema of the few keywords that the converter does enforce (``writer``), or
-where these cannot say it, as a grammar in GBNF (``grammar``).
+A schema is compiled to values (``values``), in which what stands together is merged (``compiler``, with ``parts``,
+``types``, ``unions``, and a module for each type's keywords), and those are written as a schema of the few keywords
+that the converter does enforce (``writer``), or where these cannot say it, as a grammar in GBNF (``grammar``). All of
+it ends in time (``deadline``), and is remembered (``remembered``). ``enforced`` is for one schema, ``calls`` for the
+forced call of one of several tools, ``admission`` for those of a request.
 """

@@ -2,59 +2,47 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from marshmallow import ValidationError
 
+from mistral_api.constraints.schemas.deadline import Deadline
 from mistral_api.constraints.schemas.enforced import Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
 from mistral_api.constraints.schemas.remembered import Enforced
 from mistral_api.errors import InvalidRequest
+from mistral_api.grammars.request_budget import charged, seconds_left
 from mistral_api.wire.constraint_cost import TOO_COSTLY, check_grammar_cost
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint, schema_constraint
 from mistral_api.wire.constraints import check_schema
 
 INVALID = "invalid_json_schema"
-# Of processor time, for all schemas of a request; one that takes longer by itself is refused (``deadline``).
-_MOST_SECONDS = 4.0
 # What only requests without a chat have.
 _PROMPTS = ("prompt", "input_prefix")
-_FORCING_WORDS = ("required",)
-# What a tool choice may be by its ``type`` without demanding a call (OpenAI, Anthropic).
-_FREE_CHOICES = ("auto", "none")
 
 
-def enforced_constraints(schemas: Sequence[PlacedSchema], body: dict[str, Any]) -> list[Constraint]:
+def enforced_constraints(
+    schemas: Sequence[PlacedSchema], body: dict[str, Any], *, forced: bool = False
+) -> list[Constraint]:
     """Return what the model server is told to enforce for the schemas of a valid request.
 
-    Raises InvalidRequest for a schema that cannot be enforced, with the path of the part at fault.
+    ``forced``: its choice among the tools demands a call. Raises InvalidRequest for a schema that cannot be enforced,
+    with the path of the part at fault.
     """
     answer = Form.TEXT if any(name in body for name in _PROMPTS) else Form.ANSWER
-    forced = _forces_call(body.get("tool_choice"))
     strict = Form.ANSWER if forced else Form.STRICT_TOOL
-    end = time.thread_time() + _MOST_SECONDS
-    return [
-        _constraint(each, answer if not each.of_tool else strict if each.strict else Form.TOOL, end) for each in schemas
-    ]
+    deadline = Deadline(seconds_left())
+    with charged():
+        return [
+            _constraint(each, answer if not each.of_tool else strict if each.strict else Form.TOOL, deadline)
+            for each in schemas
+        ]
 
 
-def _forces_call(choice: object) -> bool:
-    """Return whether the tool choice of any dialect demands a call."""
-    if isinstance(choice, str):
-        return choice in _FORCING_WORDS
-    if not isinstance(choice, dict):
-        return False
-    if choice.get("type") == "allowed_tools":
-        mode = choice.get("mode") or (choice.get("allowed_tools") or {}).get("mode")
-        return mode in _FORCING_WORDS
-    return choice.get("type") not in _FREE_CHOICES
-
-
-def _constraint(placed: PlacedSchema, form: Form, end: float) -> Constraint:
-    """Return the constraint of a schema. ``end``: of the thread's processor time, for all schemas of the request."""
-    if time.thread_time() > end:
+def _constraint(placed: PlacedSchema, form: Form, deadline: Deadline) -> Constraint:
+    """Return the constraint of a schema. ``deadline``: for all constraints of the request."""
+    if deadline.is_over:
         text = f"'{placed.path}' is refused: the schemas of the request take too long to compile together."
         raise InvalidRequest(text, code=TOO_COSTLY, param=placed.path)
     try:

@@ -85,6 +85,7 @@ def _compiled(
     with compiler.inside():
         prefix: list[Value] = []
         for index in range(length):
+            compiler.context.deadline.check()
             parts = [each[index] for each in lists if index < len(each)]
             item = _possible(compiler, [*parts, *(rests if len(parts) < len(lists) else [])])
             if item is None:

@@ -48,7 +48,7 @@ class Context:
         self.faithful = False
 
     def give_up(self, part: JsonObject, keyword: str, reason: str) -> None:
-        """Refuse a keyword. Where that is lenient, return: it is left out then."""
+        """Refuse a keyword. Where the compilation is lenient, return: it is left out then."""
         if not self.strictness.lenient:
             raise SchemaRefused(self.parts.place(part, keyword), reason)
 

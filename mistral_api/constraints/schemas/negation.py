@@ -23,6 +23,7 @@ def without_negated(context: Context, bases: list[JsonObject]) -> tuple[list[Jso
     found = [new if new is base else context.parts.derive(base, new) for base, new in zip(bases, found, strict=True)]
     for base in bases:
         for negated in _alternatives(base):
+            context.deadline.check()
             context.changed()
             found = _exclude(context, base, negated, found, removed)
     return found, removed

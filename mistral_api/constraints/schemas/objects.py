@@ -52,6 +52,7 @@ def _members(context: Context, bases: Bases) -> _Members:
     found.required = {name for base in bases for name in context.names_of(base, "required")}
     undeclared = found.required.difference(*properties)
     for name in dict.fromkeys([*(name for each in properties for name in each), *sorted(undeclared)]):
+        context.deadline.check()
         found.named[name] = [
             part
             for base, own, other in zip(bases, properties, others, strict=True)
@@ -182,8 +183,9 @@ def _require_names(context: Context, bases: Bases, fields: Fields, names: Text |
 
 def _with_listed(compiler: Compiler, bases: Bases, members: _Members, fields: Fields, names: list[str]) -> Fields:
     """Return the fields with those that ``propertyNames`` lists as optional ones, and no others."""
-    kept = [each for each in fields.properties if each.name in names]
-    if any(each.required and each.name not in names for each in fields.properties):
+    allowed = set(names)
+    kept = [each for each in fields.properties if each.name in allowed]
+    if any(each.required and each.name not in allowed for each in fields.properties):
         part = holder(bases, "propertyNames")
         raise Impossible(compiler.context.parts.place(part, "propertyNames"), "it excludes a required property")
     if not members.closed:

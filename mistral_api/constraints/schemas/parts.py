@@ -40,7 +40,7 @@ class SchemaParts:
                 self._note_name("#" + part[keyword], part)
         if isinstance(part.get("$id"), str):
             self._note_name(part["$id"], part)
-            self._note_name(urljoin(str(self.schema.get("$id") or ""), part["$id"]), part)
+            self._note_name(_joined(str(self.schema.get("$id") or ""), part["$id"]), part)
 
     def _note_name(self, name: str, part: JsonObject) -> None:
         if self._anchors.setdefault(name, part) is not part:
@@ -79,22 +79,38 @@ class SchemaParts:
 
     def _names_in(self, reference: str) -> tuple[str, ...]:
         """Return the names of parts that a reference may hold."""
-        document, fragment = urldefrag(reference)
-        joined = urljoin(str(self.schema.get("$id") or ""), document)
+        document, fragment = _divided(reference)
+        joined = _joined(str(self.schema.get("$id") or ""), document)
         return (reference, "#" + unquote(fragment), *((document, joined) if document else ()))
 
     def _find(self, reference: str) -> Any:
         if reference in self._anchors:
             return self._anchors[reference]
-        document, fragment = urldefrag(reference)
+        document, fragment = _divided(reference)
         base: Any = self.schema
         own = str(self.schema.get("$id") or "")
-        if document and document not in (own, urldefrag(own)[0]):
-            base = self._anchors.get(document) or self._anchors.get(urljoin(own, document))
+        if document and document not in (own, _divided(own)[0]):
+            base = self._anchors.get(document) or self._anchors.get(_joined(own, document))
         fragment = unquote(fragment)
         if fragment and not fragment.startswith("/"):
             return self._anchors.get("#" + fragment)
         return _at_pointer(base, fragment)
+
+
+def _divided(reference: str) -> tuple[str, str]:
+    """Return a reference without its fragment, and the fragment; what is no URL has none."""
+    try:
+        document, fragment = urldefrag(reference)
+    except ValueError:  # as http://[
+        return reference, ""
+    return document, fragment
+
+
+def _joined(base: str, url: str) -> str:
+    try:
+        return urljoin(base, url)
+    except ValueError:
+        return url
 
 
 def _at_pointer(value: Any, pointer: str) -> Any:

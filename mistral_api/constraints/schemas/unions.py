@@ -65,13 +65,14 @@ def union(compiler: Compiler, flat: Flat) -> Value:
 
 def _combinable(context: Context, choices: list[Choice]) -> list[Choice]:
     """Return the choices without the last ones where too many alternatives would be combined."""
-    count = 1
+    kept, count = list[Choice](), 1
     for choice in choices:
         count *= len(choice.alternatives)
-    if len(choices) < 2 or count <= _MOST_COMBINATIONS:
-        return choices
-    context.give_up(choices[-1].part, choices[-1].keyword, "too many alternatives are combined")
-    return _combinable(context, choices[:-1])
+        if kept and count > _MOST_COMBINATIONS:
+            context.give_up(choice.part, choice.keyword, "too many alternatives are combined")
+            break
+        kept.append(choice)
+    return kept
 
 
 def _union_of(compiler: Compiler, goals: list[list[JsonObject | bool]]) -> Value:
