@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 
@@ -32,7 +33,7 @@ def _schemas(count: int, *, strict: bool) -> list[PlacedSchema]:
 def _spend(monkeypatch: pytest.MonkeyPatch, seconds_each: float) -> None:
     """Let each look at the clock cost so much processor time."""
     clock = itertools.count()
-    monkeypatch.setattr(budget.time, "thread_time", lambda: next(clock) * seconds_each)
+    monkeypatch.setattr(time, "thread_time", lambda: next(clock) * seconds_each)
 
 
 def test_grammars_of_custom_tools_share_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
