@@ -45,12 +45,13 @@ class Alphabet:
                 raise Untranslatable(_TOO_MANY)
         return members
 
-    def letters_by_set(self) -> dict[CharacterSet, frozenset[int]]:
-        """Return the numbers of the letters that each set is made up of."""
-        found: dict[CharacterSet, frozenset[int]] = {}
+    def letters_by_set(self) -> dict[CharacterSet, int]:
+        """Return the letters that each set is made up of, as a number: bit n stands for the letter n."""
+        found: dict[CharacterSet, int] = {}
+        last_first = list(self._members)[::-1]
         for number, each in enumerate(self._different):
             check_time()
-            found[each] = frozenset(letter for letter, sets in enumerate(self._members) if sets >> number & 1)
+            found[each] = int("".join("1" if sets >> number & 1 else "0" for sets in last_first) or "0", 2)
         return found
 
     def letter_of(self, code: int) -> int | None:

@@ -72,8 +72,11 @@ class _Reader:
 
     def letters_after(self, state: _State) -> list[int]:
         """Return the letters that may lead from a state to another one."""
-        sets = {letters for thread in state.threads for letters, _ in self._steps[thread.place]}
-        return sorted(frozenset[int]().union(*sets))
+        found = 0
+        for thread in state.threads:
+            for letters, _ in self._steps[thread.place]:
+                found |= letters
+        return [letter for letter in range(found.bit_length()) if found >> letter & 1]
 
     def first_state(self) -> _State:
         """Return the state before the first character."""
@@ -103,7 +106,7 @@ class _Reader:
     def _advanced(self, threads: _Threads, letter: int, context: _Context) -> _Threads:
         moved: list[_Thread] = []
         for thread in threads:
-            targets = [target for letters, target in self._steps[thread.place] if letter in letters]
+            targets = [target for letters, target in self._steps[thread.place] if letters >> letter & 1]
             owes = self._advanced_owes(thread.owes, letter, context) if targets else None
             if targets and owes is not None:
                 moved += [_Thread(target, owes) for target in targets]

@@ -9,7 +9,7 @@ from mistral_api.grammars.expression import (
     EMPTY,
     Characters,
     Expression,
-    Reference,
+    RuleReference,
     children,
     choice,
     repeat,
@@ -121,6 +121,6 @@ def as_rules(automaton: Automaton, name: str) -> dict[str, Expression]:
     rules: dict[str, Expression] = {}
     for state, moves in enumerate(automaton.moves):
         check_time()
-        ways = [sequence([Characters(allowed), Reference(names[to])]) for to, allowed in moves.items()]
+        ways = [sequence([Characters(allowed), RuleReference(names[to])]) for to, allowed in moves.items()]
         rules[names[state]] = choice(ways + [EMPTY] * (state in automaton.accepting))
     return rules

@@ -41,7 +41,7 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class RuleReference:
     """A rule of a grammar."""
 
     name: str
@@ -66,7 +66,7 @@ class Look:
     negative: bool
 
 
-Expression: TypeAlias = Characters | Sequence | Choice | Repeat | Reference | Start | End | Look
+Expression: TypeAlias = Characters | Sequence | Choice | Repeat | RuleReference | Start | End | Look
 
 EMPTY = Sequence()
 NOTHING = Choice()
@@ -204,7 +204,7 @@ def has_assertions(expression: Expression) -> bool:
 
 def is_nullable(expression: Expression, nullable: Container[str] = frozenset()) -> bool:
     """Return whether an expression without assertions matches the empty text. ``nullable``: the rules that do."""
-    if isinstance(expression, Reference):
+    if isinstance(expression, RuleReference):
         return expression.name in nullable
     if isinstance(expression, Choice):
         return any(is_nullable(each, nullable) for each in expression.options)

@@ -22,8 +22,8 @@ from mistral_api.grammars.expression import (
     Characters,
     Choice,
     Expression,
-    Reference,
     Repeat,
+    RuleReference,
     Sequence,
     characters,
     mapped,
@@ -150,7 +150,7 @@ class _Writer:
         if isinstance(part, Characters):
             check_time()
             return self._leaf(self._class(part.allowed))
-        if isinstance(part, Reference):
+        if isinstance(part, RuleReference):
             return self._leaf(part.name)
         return f"({self.write(part)})"
 
@@ -240,7 +240,7 @@ def _with_counted_rules(
     if isinstance(expression, Repeat) and _is_to_count(expression):
         rule = counted.get(expression.part) or _unused(name, names)
         counted[expression.part] = rule
-        return Repeat(Reference(rule), expression.least, expression.most)
+        return Repeat(RuleReference(rule), expression.least, expression.most)
     return mapped(expression, lambda each: _with_counted_rules(each, name, counted, names))
 
 
@@ -254,7 +254,9 @@ def _unused(name: str, names: set[str]) -> str:
 def _is_to_count(expression: Repeat) -> bool:
     """Return whether it repeats more than a class or a rule, and has a count, or something in it has one."""
     counts = ((each.least, each.most) for each in walk(expression) if isinstance(each, Repeat))
-    return not isinstance(expression.part, Characters | Reference) and any(each not in _SHORT_COUNTS for each in counts)
+    return not isinstance(expression.part, Characters | RuleReference) and any(
+        each not in _SHORT_COUNTS for each in counts
+    )
 
 
 def _bounded(text: str) -> str:

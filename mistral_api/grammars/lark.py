@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from mistral_api.grammars.errors import Untranslatable
-from mistral_api.grammars.expression import Expression, Reference, mapped, sequence
+from mistral_api.grammars.expression import Expression, RuleReference, mapped, sequence
 from mistral_api.grammars.gbnf import without_nul, write_grammar, write_pattern
 from mistral_api.grammars.lark_parser import IGNORED, parse_lark
 from mistral_api.grammars.rules import (
@@ -52,7 +52,7 @@ def _rules(grammar: str) -> dict[str, Expression]:
     if _START not in rules:
         raise Untranslatable(f"there is no rule '{_START}'")
     if IGNORED in rules:
-        rules[_WHOLE] = sequence([Reference(IGNORED), Reference(_START)])
+        rules[_WHOLE] = sequence([RuleReference(IGNORED), RuleReference(_START)])
     used = used_rules(rules, _WHOLE if IGNORED in rules else _START)
     plain = {name: without_simple_recursion(name, without_nul(body)) for name, body in used.items()}
     try:
@@ -76,6 +76,6 @@ def _named(rules: dict[str, Expression]) -> dict[str, Expression]:
 
 
 def _renamed(expression: Expression, names: dict[str, str]) -> Expression:
-    if isinstance(expression, Reference):
-        return Reference(names[expression.name])
+    if isinstance(expression, RuleReference):
+        return RuleReference(names[expression.name])
     return mapped(expression, lambda each: _renamed(each, names))

@@ -16,7 +16,7 @@ from mistral_api.grammars.expression import (
     EMPTY,
     Characters,
     Expression,
-    Reference,
+    RuleReference,
     characters,
     choice,
     has_assertions,
@@ -218,12 +218,12 @@ class _LarkParser:
     def _terminal(self, expression: Expression) -> Expression:
         if not self._in_rule or not self._has_ignored or expression == EMPTY:
             return expression
-        return sequence([expression, Reference(IGNORED)])
+        return sequence([expression, RuleReference(IGNORED)])
 
     def _reference(self, token: Token) -> Expression:
         if self._peek().text == "{" and self._tokens[self._position + 1].kind in ("name", "string", "pattern"):
             raise Untranslatable(f"the template '{token.text}' in line {token.line} is not supported")
-        found = Reference(token.text)
+        found = RuleReference(token.text)
         return self._terminal(found) if is_terminal(token.text) else found
 
     def _string(self, token: Token) -> Expression:

@@ -15,7 +15,7 @@ from mistral_api.grammars.expression import (
     End,
     Expression,
     Look,
-    Reference,
+    RuleReference,
     has_assertions,
     is_nullable,
     mapped,
@@ -80,7 +80,7 @@ def _json_rules(rules: dict[str, Expression], name: str) -> dict[str, Expression
 
 def _with_references(expression: Expression, classes: dict[Expression, str]) -> Expression:
     if isinstance(expression, Characters) and expression in classes:
-        return Reference(classes[expression])
+        return RuleReference(classes[expression])
     return mapped(expression, lambda each: _with_references(each, classes))
 
 

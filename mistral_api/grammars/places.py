@@ -17,8 +17,8 @@ from mistral_api.grammars.expression import (
     End,
     Expression,
     Look,
-    Reference,
     Repeat,
+    RuleReference,
     Sequence,
     Start,
     sequence,
@@ -96,7 +96,7 @@ class PlaceCompiler:
             self.places[place].steps.append((expression.allowed, following))
         elif isinstance(expression, Choice):
             self.places[place].empty = [(None, self._add(option, following)) for option in expression.options]
-        elif isinstance(expression, Reference):
+        elif isinstance(expression, RuleReference):
             raise Untranslatable(f"the rule '{expression.name}' calls itself")
         else:
             self.places[place].empty.append((self._condition(expression), following))

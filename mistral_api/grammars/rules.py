@@ -12,8 +12,8 @@ from mistral_api.grammars.expression import (
     NOTHING,
     Choice,
     Expression,
-    Reference,
     Repeat,
+    RuleReference,
     Sequence,
     children,
     choice,
@@ -40,13 +40,13 @@ def used_rules(rules: dict[str, Expression], first: str) -> dict[str, Expression
         if name not in rules:
             raise Untranslatable(f"'{name}' is not defined")
         found[name] = rules[name]
-        todo += [each.name for each in walk(rules[name]) if isinstance(each, Reference)][::-1]
+        todo += [each.name for each in walk(rules[name]) if isinstance(each, RuleReference)][::-1]
     return found
 
 
 def without_simple_recursion(name: str, body: Expression) -> Expression:
     """Return a rule that begins, or ends, with itself as a repetition: ``a: a "," b | b`` is ``b ("," b)*``."""
-    itself = Reference(name)
+    itself = RuleReference(name)
     options = list(body.options) if isinstance(body, Choice) else [body]
     parts = [list(each.parts) if isinstance(each, Sequence) else [each] for each in options]
     if itself not in walk(body):
@@ -81,7 +81,7 @@ def _rules_of_a_kind(rules: dict[str, Expression], is_one: Callable[[Expression,
     users: dict[str, set[str]] = {}
     for name, body in rules.items():
         for each in walk(body):
-            if isinstance(each, Reference):
+            if isinstance(each, RuleReference):
                 users.setdefault(each.name, set()).add(name)
     found, todo = set[str](), list(rules)
     while todo:
@@ -95,7 +95,7 @@ def _rules_of_a_kind(rules: dict[str, Expression], is_one: Callable[[Expression,
 
 def _beginnings(expression: Expression, nullable: Set[str]) -> set[str]:
     """Return the names of the rules that an expression may begin with."""
-    if isinstance(expression, Reference):
+    if isinstance(expression, RuleReference):
         return {expression.name}
     found: set[str] = set()
     for each in children(expression):
@@ -115,7 +115,7 @@ def without_endless_rules(rules: dict[str, Expression]) -> dict[str, Expression]
 
 
 def _ends(expression: Expression, ending: Set[str]) -> bool:
-    if isinstance(expression, Reference):
+    if isinstance(expression, RuleReference):
         return expression.name in ending
     if isinstance(expression, Choice):
         return any(_ends(each, ending) for each in expression.options)
@@ -125,7 +125,7 @@ def _ends(expression: Expression, ending: Set[str]) -> bool:
 
 
 def _ended(expression: Expression, ending: Set[str]) -> Expression:
-    if isinstance(expression, Reference):
+    if isinstance(expression, RuleReference):
         return expression if expression.name in ending else NOTHING
     return mapped(expression, lambda each: _ended(each, ending))
 
@@ -171,7 +171,7 @@ class _Inliner:
 
     def _expression(self, expression: Expression) -> _Inlined:
         check_time()
-        if isinstance(expression, Reference):
+        if isinstance(expression, RuleReference):
             return self._rule(expression.name)
         found = [self._expression(each) for each in children(expression)]
         size, depth = sum(each.size for each in found) + 1, max((each.depth for each in found), default=0) + 1

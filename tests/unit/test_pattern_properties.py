@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mistral_api.grammars.errors import Untranslatable
-from mistral_api.grammars.patterns import json_string_pattern, text_grammar
+from mistral_api.grammars.patterns import json_string_pattern, pattern_matches, text_grammar
 from tests.support.gbnf_acceptor import GbnfGrammar
 from tests.unit.test_patterns import allowed
 
@@ -72,3 +72,15 @@ def test_grammar_of_a_text_takes_what_python_matches_as_a_whole(pattern: str, te
     for text in texts:
         if _is_undisputed(text, pattern):
             assert grammar.accepts(text) == bool(re.fullmatch(pattern, text)), (pattern, text)
+
+
+@settings(max_examples=120, deadline=None)
+@given(_PATTERNS, _TEXTS)
+def test_pattern_of_a_schema_matches_what_python_finds_with_ascii_classes(pattern: str, texts: list[str]) -> None:
+    # Python's "$" stands before a last line feed too, and the empty text has no "\\B" before Python 3.14.
+    for text in (each + "." for each in texts):
+        try:
+            matches = pattern_matches(pattern, text)
+        except Untranslatable:
+            return
+        assert matches == bool(re.search(pattern, text, re.ASCII)), (pattern, text)

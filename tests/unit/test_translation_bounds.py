@@ -12,7 +12,7 @@ from mistral_api.grammars import patterns, rules
 from mistral_api.grammars.automaton import build_automaton
 from mistral_api.grammars.characters import of
 from mistral_api.grammars.errors import TooSlow, Untranslatable
-from mistral_api.grammars.expression import Characters, Expression, Reference, literal, repeat, sequence
+from mistral_api.grammars.expression import Characters, Expression, RuleReference, literal, repeat, sequence
 from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
 from mistral_api.grammars.lark_parser import MOST_RULES
 from mistral_api.grammars.minimal import smallest
@@ -68,7 +68,7 @@ def test_states_that_read_the_same_texts_are_one() -> None:
 
 def test_rules_are_looked_at_again_only_where_one_that_they_refer_to_has_changed() -> None:
     length, looks = 2_000, 0
-    chain: dict[str, Expression] = {str(number): Reference(str(number + 1)) for number in range(length)}
+    chain: dict[str, Expression] = {str(number): RuleReference(str(number + 1)) for number in range(length)}
     chain[str(length)] = literal("a")
 
     def ends(expression: Expression, ending: Set[str]) -> bool:
