@@ -19,7 +19,7 @@ from mistral_api.terminal.conversation import GenerationOptions
 from mistral_api.terminal.dialogue import hold_dialogue
 from mistral_api.terminal.screen import Screen
 from mistral_api.terminal.server import BadAddress, ChatError, NoServer, Refused, Server, ServerAddress
-from mistral_api.terminal.single_answer import answer_once, read_piped
+from mistral_api.terminal.single_answer import TooLong, answer_once, read_piped
 
 KEY_VARIABLE, OTHER_KEY_VARIABLE, URL_VARIABLE = "MISTRAL_API_KEY", "OPENAI_API_KEY", "MISTRAL_API_URL"
 # As a shell shows that Ctrl-C ended a program.
@@ -65,11 +65,12 @@ def chat(question: str | None, url: str | None, **options: Unpack[_ChatOptions])
     """
     if options["session_id"] and options["goes_on"]:
         raise click.UsageError("--session and --continue exclude each other.")
-    server = _server(command_settings(), url)
+    settings = command_settings()
+    server = _server(settings, url)
     generation = GenerationOptions(options["model"], options["system"], options["temperature"], options["max_tokens"])
     running = Chat(server, generation, Screen(), shows_statistics=options["shows_statistics"])
     try:
-        if not _run(running, question, options):
+        if not _run(running, question, options, settings.max_request_bytes):
             sys.exit(_INTERRUPTED)
     except ChatError as error:
         cannot_go_on = isinstance(error, NoServer) or (isinstance(error, Refused) and 400 <= error.status < 500)
@@ -101,7 +102,7 @@ def _key(settings: Settings, *, is_own: bool) -> str | None:
     return key or None
 
 
-def _run(running: Chat, question: str | None, options: _ChatOptions) -> bool:
+def _run(running: Chat, question: str | None, options: _ChatOptions, most_bytes: int) -> bool:
     """Do what the command line asks for. Return False where Ctrl-C ended the one answer. Raises ChatError."""
     if options["lists"]:
         running.show_conversations()
@@ -114,7 +115,7 @@ def _run(running: Chat, question: str | None, options: _ChatOptions) -> bool:
         hold_dialogue(running, keeps_history=options["keeps_history"])
         return True
     running.begin(session_id)
-    return not answer_once(running, _whole_question(question), as_json=options["as_json"]).stopped
+    return not answer_once(running, _whole_question(question, most_bytes), as_json=options["as_json"]).stopped
 
 
 def _newest_session(running: Chat) -> str | None:
@@ -122,15 +123,22 @@ def _newest_session(running: Chat) -> str | None:
     return str(newest[0].get("session_id")) if newest else None
 
 
-def _whole_question(question: str | None) -> str:
+def _whole_question(question: str | None, most_bytes: int) -> str:
     """Return the question with what comes through a pipe before it. Raises CannotGoOn where there is neither."""
     if question is None and _is_terminal(sys.stdin):
         click.echo("Type the question, then Ctrl-D.", err=True)
-    piped = read_piped() if question is None or not _is_terminal(sys.stdin) else ""
+    piped = _piped(most_bytes) if question is None or not _is_terminal(sys.stdin) else ""
     whole = "\n\n".join(part.strip() for part in (piped, question or "") if part.strip())
     if not whole:
         raise CannotGoOn("There is no question.")
     return whole
+
+
+def _piped(most_bytes: int) -> str:
+    try:
+        return read_piped(most_bytes)
+    except TooLong as error:
+        raise CannotGoOn(str(error)) from error
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

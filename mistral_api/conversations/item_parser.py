@@ -34,6 +34,7 @@ from mistral_api.payload_types.responses import (
     ToolOutputItem,
 )
 from mistral_api.recording.exchange import is_placeholder
+from mistral_api.system.data_urls import data_url
 from mistral_api.wire.items import item_type
 
 
@@ -290,6 +291,6 @@ def _file_part(kind: str, value: JsonObject) -> ItemPart:
         is_data = url.startswith("data:")
         return {"type": "input_file", "file_data": url} if is_data else {"type": "input_file", "file_url": url}
     media = "audio" if kind == "input_audio" else "video"
-    url = data if data.startswith("data:") else f"data:{media}/{form or 'mp4'};base64,{data}"
+    url = data if data.startswith("data:") else data_url(f"{media}/{form or 'mp4'}", data)
     part: ItemPart = {"type": "input_file", "file_data": url}
     return part | {"filename": f"{media}.{form}"} if form else part

@@ -40,11 +40,13 @@ from mistral_api.payload_types.completions import GeneratedMessage
 from mistral_api.system.identifiers import derived_id
 
 TITLE_LENGTH = 80
+# How much of a message is read for a title: more than what coding agents put before the user's words.
+_TITLE_CHARACTERS = 65_536
 # What coding agents put before the user's words, or into messages of the user before them: Claude Code and qwen-code,
 # then Codex (seen; the last one is its copy of a project's AGENTS.md).
 _OF_PROGRAMS = re.compile(
     r"^[ \t]*(?:<(system-reminder|environment_context|user_instructions|recommended_plugins)>.*?(?:</\1>|\Z)\s*"
-    r"|# AGENTS\.md instructions[^\n]*\s*<INSTRUCTIONS>.*?(?:</INSTRUCTIONS>|\Z)\s*)+",
+    r"|# AGENTS\.md instructions[^\n]*\n\s*<INSTRUCTIONS>.*?(?:</INSTRUCTIONS>|\Z)\s*)+",
     re.DOTALL | re.MULTILINE,
 )
 # The ids of answers are derived with numbers from here on, those of messages with their position in the sent list.
@@ -340,7 +342,8 @@ def conversation_title(messages: Sequence[ChatMessage]) -> str | None:
 
     A message with nothing else gives the title only where no later one has a word of the user's own.
     """
-    texts = [searchable_text(message.get("content")) or "" for message in messages if message.get("role") == "user"]
+    users = [message for message in messages if message.get("role") == "user"]
+    texts = [(searchable_text(message.get("content")) or "")[:_TITLE_CHARACTERS] for message in users]
     own_words = [_OF_PROGRAMS.sub(" ", text) for text in texts]
     title = next((text for text in own_words + texts if text.strip()), None)
     return None if title is None else " ".join(title.split())[:TITLE_LENGTH]

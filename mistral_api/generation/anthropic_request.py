@@ -17,6 +17,7 @@ from typing import cast
 import orjson
 from marshmallow import post_load
 
+from mistral_api.errors import InvalidRequest
 from mistral_api.generation.anthropic_renderer import AnthropicRenderer
 from mistral_api.generation.anthropic_tools import chat_tools, ignored_tools
 from mistral_api.generation.endpoint import CHAT, Dialect, Endpoint
@@ -46,6 +47,7 @@ from mistral_api.payload_types.chat import (
     NamedSchema,
     ToolCall,
 )
+from mistral_api.system.data_urls import data_url
 from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.anthropic import CountTokensRequest, MessagesRequest
 from mistral_api.wire.engine_fields import LLAMA_CPP_CHAT
@@ -160,7 +162,7 @@ def _text(text: str) -> ContentPart:
 def _image_url(source: ImageSource) -> str:
     if source["type"] == "url":
         return str(source["url"])
-    return f"data:{source['media_type']};base64,{source['data']}"
+    return data_url(source["media_type"], source["data"])
 
 
 # Fields that are translated, and fields that mean something to Anthropic's own servers alone.
@@ -196,6 +198,9 @@ def chat_request(request: MessagesPayload) -> ChatPayload:
     tools = chat_tools(request)
     if tools:
         chat["tools"] = tools
+    elif request.get("tools") and request.get("tool_choice", {"type": "auto"})["type"] == "any":
+        text = "'tool_choice' demands a call, but tools with 'defer_loading' wait for a message that brings them in."
+        raise InvalidRequest(text, code="invalid_value", param="tool_choice")
     # Where the tools are left out, the choice between them and none is too.
     if "tool_choice" in request and (tools or request["tool_choice"]["type"] in ("any", "tool")):
         chat |= _tool_choice(request["tool_choice"])

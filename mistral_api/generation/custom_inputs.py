@@ -8,7 +8,7 @@ from typing import Any
 
 from mistral_api.conversations.tool_items import INPUT
 from mistral_api.errors import InvalidRequest
-from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
 from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
 from mistral_api.grammars.patterns import text_grammar, whole_string_pattern
 from mistral_api.grammars.request_budget import charged, seconds_left
@@ -30,10 +30,12 @@ class InputForm:
     """How the input of a custom tool is enforced: by a pattern of its string, by a grammar of its text, or not.
 
     The pattern is one of the decoded string, as in every schema of a client (``generation.enforced_schemas``).
+    ``mistake``: why the client's grammar is none at all.
     """
 
     pattern: str | None = None
     grammar: str | None = None
+    mistake: str | None = None
 
     @property
     def schema(self) -> JsonObject:
@@ -72,13 +74,18 @@ def _require_time() -> None:
 
 def _new_form(syntax: str, definition: str) -> InputForm:
     pattern_of, grammar_of = _TRANSLATIONS[syntax]
-    pattern = _unless_untranslatable(pattern_of, definition)
-    return InputForm(pattern) if pattern else InputForm(grammar=_unless_untranslatable(grammar_of, definition))
+    try:
+        pattern = _unless_untranslatable(pattern_of, definition)
+        return InputForm(pattern) if pattern else InputForm(grammar=_unless_untranslatable(grammar_of, definition))
+    except InvalidSyntax as error:
+        return InputForm(mistake=error.reason)
 
 
 def _unless_untranslatable(translate: Callable[[str], str], definition: str) -> str | None:
     try:
         return translate(definition)
+    except InvalidSyntax:
+        raise
     except Untranslatable:
         return None
 
@@ -96,7 +103,10 @@ def custom_function(
 
 
 def input_constraints(tools: Sequence[Any], path: str = "tools") -> list[PlacedSchema | Constraint]:
-    """Return what is enforced of the inputs of a valid request's custom tools, of a chat or a response."""
+    """Return what is enforced of the inputs of a valid request's custom tools, of a chat or a response.
+
+    Raises InvalidRequest for a grammar that is none.
+    """
     return [constraint for index, tool in enumerate(tools) for constraint in _constraints_of(tool, f"{path}[{index}]")]
 
 
@@ -111,6 +121,9 @@ def _constraints_of(tool: Mapping[str, Any], path: str) -> Iterator[PlacedSchema
         return
     form = input_form(grammar["syntax"], grammar["definition"])
     place = f"{path}.custom.format" if "custom" in tool else f"{path}.format"
+    if form.mistake is not None:
+        param = f"{place}.grammar.definition" if "custom" in tool else f"{place}.definition"
+        raise InvalidRequest(f"Invalid '{param}': {form.mistake}.", code="invalid_value", param=param)
     if form.pattern is not None:
         yield PlacedSchema(place, form.schema, of_tool=True)
     elif form.grammar is not None:

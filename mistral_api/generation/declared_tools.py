@@ -106,17 +106,23 @@ def response_choice(
     if not named[0]:
         text = "'tool_choice' names a function that is not in 'tools'."
         raise InvalidRequest(text, code="invalid_value", param="tool_choice")
-    return catalogue, {"type": "function", "function": {"name": named[0][0]}}
+    # One without a namespace goes before those of the same name that have one.
+    candidates = [name for name, namespace in named[0].items() if not namespace] or list(named[0])
+    if len(candidates) > 1:
+        text = "'tool_choice' names a function that several namespaces have; say which by 'namespace'."
+        raise InvalidRequest(text, code="invalid_value", param="tool_choice")
+    return catalogue, {"type": "function", "function": {"name": candidates[0]}}
 
 
 def _named_functions(
     catalogue: ToolCatalogue, declared: Sequence[ResponseTool], choice: NamedResponseTool | ResponseToolChoice
-) -> list[str]:
-    return [
-        catalogue.function_name(*tool_origin(tool, namespace))
+) -> dict[str, str]:
+    """Return the functions that one tool of a choice names, each with the namespace that it is from."""
+    return {
+        catalogue.function_name(*tool_origin(tool, namespace)): namespace
         for tool, namespace in flat_tools(declared)
         if names_tool(choice, tool, namespace)
-    ]
+    }
 
 
 def chat_catalogue(payload: ChatPayload, *histories: Sequence[ChatMessage]) -> ToolCatalogue | None:

@@ -105,10 +105,14 @@ _CHUNK_EXTRAS = ("timings", "prompt_progress")
 
 @dataclass(slots=True)
 class _Call:
-    """The call of one choice: text that has been read but not sent, and the arguments sent (None: not begun)."""
+    """The call of one choice: text that has been read but not sent, and the arguments sent (None: not begun).
+
+    ``reasoned``: reasoning came before it.
+    """
 
     unsent: str = ""
     arguments: str | None = None
+    reasoned: bool = False
 
 
 class ToolCallStage(ChunkStage):
@@ -134,10 +138,11 @@ class ToolCallStage(ChunkStage):
         delta, reason = choice.get("delta") or {}, choice.get("finish_reason")
         call = self._calls.setdefault(choice["index"], _Call())
         call.unsent += delta.pop("content", None) or ""
+        call.reasoned = call.reasoned or bool(delta.get("reasoning_content"))
         if "role" in delta:
             delta["content"] = None
         deltas: list[Delta] = [delta] if delta else []
-        deltas += [{"tool_calls": [{"index": 0} | piece]} for piece in self._call_deltas(call, last=reason is not None)]
+        deltas += [{"tool_calls": [{"index": 0} | piece]} for piece in self._call_deltas(call, reason)]
         if reason is not None and not deltas:
             deltas = [{}]
         split: list[ChunkChoice] = [
@@ -147,9 +152,15 @@ class ToolCallStage(ChunkStage):
             split[-1]["finish_reason"] = self._finish_reason if reason == "stop" else reason
         return split
 
-    def _call_deltas(self, call: _Call, *, last: bool) -> Iterator[ToolCallDelta]:
-        """Yield the deltas of a call as OpenAI streams them: id and name, then the arguments as they come."""
-        name = self._read_name(call) if call.arguments is None else None
+    def _call_deltas(self, call: _Call, reason: str | None) -> Iterator[ToolCallDelta]:
+        """Yield the deltas of a call as OpenAI streams them: id and name, then the arguments as they come.
+
+        ``reason``: why the answer has ended. One that was cut off before its first word is the call as well, where
+        there is but one function to call; not one that was cut off in its reasoning.
+        """
+        last, name = reason is not None, self._read_name(call) if call.arguments is None else None
+        if reason == "length" and call.arguments is None and not call.reasoned:
+            name = name or self._only_function
         if name is not None:
             call.arguments = ""
             yield {"id": new_tool_call_id(), "type": "function", "function": {"name": name, "arguments": ""}}

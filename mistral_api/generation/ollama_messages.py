@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,6 +10,7 @@ import orjson
 
 from mistral_api.payload_types.chat import ChatMessage, ContentPart, FunctionCall, ToolCall
 from mistral_api.payload_types.ollama import OllamaMessage, OllamaToolCall
+from mistral_api.system.data_urls import data_url
 
 # How images begin, and their kinds. llama.cpp looks at the data itself; the kind is for whoever shows the record.
 _IMAGE_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
@@ -87,16 +87,16 @@ def content_with_images(text: str, images: Sequence[str]) -> str | list[ContentP
     if not images:
         return text
     parts: list[ContentPart] = [{"type": "text", "text": text}] if text else []
-    return parts + [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
+    return parts + [{"type": "image_url", "image_url": {"url": _image_url(image)}} for image in images]
 
 
-def data_url(image: str) -> str:
+def _image_url(image: str) -> str:
     """Return base64 as a data URL; one that a client sends is taken as it is."""
     if image[:5].lower() == "data:":
         return image
     try:
         beginning = base64.b64decode(image[:_KIND_CHARACTERS])
-    except binascii.Error:  # the model server says what is wrong with it
+    except ValueError:  # the model server says what is wrong with it
         beginning = b""
     kind = next((kind for mark, kind in _IMAGE_KINDS.items() if beginning.startswith(mark)), "png")
-    return f"data:image/{kind};base64,{image}"
+    return data_url(f"image/{kind}", image)

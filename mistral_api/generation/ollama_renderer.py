@@ -38,6 +38,7 @@ from mistral_api.payload_types.ollama import (
     OllamaMessage,
     OllamaToolCall,
 )
+from mistral_api.system.time_units import nanoseconds, rfc3339
 from mistral_api.upstream.sse import StreamEvent
 from mistral_api.upstream.transcript import Transcript
 
@@ -55,11 +56,6 @@ def ollama_error(error: ApiError) -> OllamaErrorBody:
     if error.param and error.param not in error.message:
         return {"error": f"Invalid '{error.param}': {error.message}"}
     return {"error": error.message}
-
-
-def rfc3339(moment: datetime) -> str:
-    """Return a time in UTC as Ollama writes it."""
-    return moment.isoformat().replace("+00:00", "Z")
 
 
 def created_now() -> str:
@@ -210,11 +206,6 @@ class OllamaInfillRenderer(OllamaGenerateRenderer):
         content = cast("LlamaCppEvent", chunk).get("content")
         if content:
             yield self._piece({"role": "assistant", "content": content})
-
-
-def nanoseconds(seconds: float) -> int:
-    """Return a duration as Ollama has it."""
-    return round(seconds * 1e9)
 
 
 def _line(line: OllamaChat | OllamaGenerate) -> bytes:

@@ -49,7 +49,8 @@ def common_fields(request: OllamaGeneration) -> ChatPayload:
 
 def _sampling(options: OllamaOptions) -> ChatPayload:
     sampling = cast("dict[str, Any]", pick(options, _SAME_OPTIONS))
-    if options.get("num_predict", -1) >= 0:
+    # Zero is no limit (runner/ollamarunner/runner.go in ollama/ollama).
+    if options.get("num_predict", -1) > 0:
         sampling["max_tokens"] = options["num_predict"]
     if "num_keep" in options:
         sampling["n_keep"] = options["num_keep"]
@@ -153,7 +154,7 @@ def infill_request(request: OllamaGeneratePayload) -> ChatPayload:
     return infill | {
         "input_prefix": request.get("prompt", ""),
         "input_suffix": request.get("suffix", ""),
-        "n_predict": max(limit, -1),
+        "n_predict": limit if limit > 0 else -1,
     }
 
 

@@ -17,6 +17,7 @@ from mistral_api.generation.forced_tool_calls import (
 )
 from mistral_api.generation.legacy_completion import LegacyCompletionStage
 from mistral_api.generation.logprobs import LogprobsStage
+from mistral_api.generation.prompt_warming import PromptWarmingStage, only_warms
 from mistral_api.generation.refused_field import unknown_token, unknown_token_refusal
 from mistral_api.generation.stages import ChoiceIndexStage, ChunkStage
 from mistral_api.generation.supervisor_feedback import RANDOM_SEED
@@ -100,15 +101,26 @@ def make_plan(endpoint: Endpoint, wanted: PlanRequest, traits: UpstreamTraits, q
     plan = GenerationPlan([upstream], own_seed=seed)
     if endpoint.chat:
         _plan_chat(plan, traits, query, catalogue)
-        if catalogue is not None and not catalogue.is_plain:
-            plan.stages.append(ToolKindStage(catalogue))
-            plan.ask_for_stream()
-        if payload.get("functions"):
-            plan.stages.append(FunctionCallStage())
-            plan.ask_for_stream()
+        _plan_forms(plan, payload, traits, catalogue)
     elif endpoint.upstream_path == COMPLETION.path and traits.llama_cpp():
         _plan_completion(plan, traits, query)
     return plan
+
+
+def _plan_forms(
+    plan: GenerationPlan, payload: ChatPayload, traits: UpstreamTraits, catalogue: ToolCatalogue | None
+) -> None:
+    """Add the stages that give the answer of a chat the form that the client knows."""
+    stages: list[ChunkStage] = []
+    if catalogue is not None and not catalogue.is_plain:
+        stages.append(ToolKindStage(catalogue))
+    if payload.get("functions"):
+        stages.append(FunctionCallStage())
+    if only_warms(payload) and traits.llama_cpp():
+        stages.append(PromptWarmingStage())
+    if stages:
+        plan.stages += stages
+        plan.ask_for_stream()
 
 
 def upstream_payload(payload: ChatPayload, *, llama_cpp: bool, seed: int | None = None) -> ChatPayload:

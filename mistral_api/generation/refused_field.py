@@ -8,14 +8,14 @@ the client's own body, in whichever API it asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from mistral_api.conversations.tool_items import is_json
 from mistral_api.errors import InvalidRequest, ModelServerRefused
+from mistral_api.generation.refused_schema import refused_constraint, refused_schema
 from mistral_api.payload_types import JsonObject
 from mistral_api.upstream.errors import UNSUPPORTED_INPUT, ContextExceeded, context_exceeded
-from mistral_api.wire.constraint_places import GRAMMAR_FIELD, Constraint, find_constraints
 
 # The types of parts that hold each kind of media, in all APIs.
 _PART_TYPES = {
@@ -45,10 +45,6 @@ _OTHER_NAMES = {
 }
 # The nouns of OpenAI's sentence on the length of the context.
 _TOO_LONG = {"messages": "your messages", "input": "your input", "prompt": "your prompt"}
-_POINTER = re.compile(r"JSON schema error at #(\S*?):")
-# llama.cpp makes one schema of all tools: these steps lead to the parameters of one of them.
-_TOOL_STEPS = re.compile(r"^(?:/anyOf/(\d+))?(?:/properties/(?:arguments|parameters))?(?=/|$)")
-_UNRECOGNIZED_TYPE = re.compile(r"unrecognized type (\S+)")
 
 
 def name_refused_field(error: ModelServerRefused, body: object) -> None:
@@ -58,7 +54,7 @@ def name_refused_field(error: ModelServerRefused, body: object) -> None:
     if isinstance(error, ContextExceeded):
         _name_long_field(error, body)
     elif error.code == "invalid_json_schema":
-        error.param = _schema_path(error.message, body)
+        error.param = refused_schema(error.message, body)
     elif error.code == "unsupported_value" and UNSUPPORTED_INPUT.match(error.message):
         _name_unsupported_part(error, body)
     else:
@@ -133,9 +129,9 @@ def _ollama_images(body: JsonObject) -> Iterator[str]:
     """Yield the path of each list of images in a request of Ollama's API."""
     if body.get("images"):
         yield "images"
-    for number, message in enumerate(body.get("messages") or ()):
+    for path, message in _objects(body.get("messages"), "messages"):
         if message.get("images"):
-            yield f"messages[{number}].images"
+            yield f"{path}.images"
 
 
 def _only_media(_message: re.Match[str], body: JsonObject) -> str | None:
@@ -146,14 +142,27 @@ def _only_media(_message: re.Match[str], body: JsonObject) -> str | None:
 
 def _unreadable_arguments(_message: re.Match[str], body: JsonObject) -> str | None:
     """Return the path of the arguments of a tool call that are no JSON."""
-    for number, message in enumerate(body.get("messages") or ()):
-        for index, call in enumerate(message.get("tool_calls") or ()):
-            if not is_json(call["function"]["arguments"]):
-                return f"messages[{number}].tool_calls[{index}].function.arguments"
-    for number, item in enumerate(body["input"] if isinstance(body.get("input"), list) else ()):
-        if item.get("type") == "function_call" and not is_json(item["arguments"]):
-            return f"input[{number}].arguments"
-    return _own_name("messages", body)
+    written = ((path, arguments) for path, arguments in _call_arguments(body) if isinstance(arguments, str))
+    return next((path for path, text in written if not is_json(text)), None) or _own_name("messages", body)
+
+
+def _call_arguments(body: JsonObject) -> Iterator[tuple[str, object]]:
+    """Yield the arguments of each call of a function, with their path. Ollama's clients send objects, or none."""
+    for path, message in _objects(body.get("messages"), "messages"):
+        for of_call, call in _objects(message.get("tool_calls"), f"{path}.tool_calls"):
+            function = call.get("function")
+            if isinstance(function, dict):
+                yield f"{of_call}.function.arguments", function.get("arguments")
+    for path, item in _objects(body.get("input"), "input"):
+        if item.get("type") == "function_call":
+            yield f"{path}.arguments", item.get("arguments")
+
+
+def _objects(value: object, path: str) -> Iterator[tuple[str, JsonObject]]:
+    """Yield the objects of an array, each with its path."""
+    for index, each in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(each, dict):
+            yield f"{path}[{index}]", each
 
 
 # Tokens
@@ -180,55 +189,6 @@ def _integers(value: Any, path: str) -> Iterator[tuple[str, int]]:
             yield from _integers(each, f"{path}[{index}]")
         elif isinstance(each, int):
             yield f"{path}[{index}]", each
-
-
-# Constraints
-
-
-def _schema_path(message: str, body: JsonObject) -> str | None:
-    """Return the path of the part of a JSON schema that llama.cpp's message points at.
-
-    Where several schemas have such a part, it is that of the type that the message names.
-    """
-    schemas = [each for each in find_constraints(body) if not each.is_grammar]
-    pointer = _POINTER.search(message)
-    found = [] if pointer is None else [each for schema in schemas for each in _pointed_at(schema, pointer[1])]
-    kind = _UNRECOGNIZED_TYPE.search(message)
-    if kind is not None:
-        found = [(path, node) for path, node in found if isinstance(node, dict) and node.get("type") == kind[1]]
-    if found:
-        return found[0][0]
-    return schemas[0].path if len(schemas) == 1 else _common_field(schemas)
-
-
-def _common_field(schemas: Sequence[Constraint]) -> str | None:
-    fields = {re.split(r"[.\[]", schema.path)[0] for schema in schemas}
-    return fields.pop() if len(fields) == 1 else None
-
-
-def _pointed_at(schema: Constraint, pointer: str) -> Iterator[tuple[str, Any]]:
-    """Yield what a JSON pointer leads to in a schema; in that of a tool without the steps that lead to the tool."""
-    pointers = dict.fromkeys((pointer, _TOOL_STEPS.sub("", pointer)))
-    for each in pointers:
-        path, node = schema.path, schema.value
-        steps = [step.replace("~1", "/").replace("~0", "~") for step in each.split("/")[1:]]
-        for step in steps:
-            path, node = _step(path, node, step)
-        if node is not None:
-            yield path, node
-
-
-def _step(path: str, node: Any, step: str) -> tuple[str, Any]:
-    if isinstance(node, list):
-        return f"{path}[{step}]", node[int(step)] if step.isdecimal() and int(step) < len(node) else None
-    return f"{path}.{step}", node.get(step) if isinstance(node, dict) else None
-
-
-def _grammar_path(_message: re.Match[str], body: JsonObject) -> str | None:
-    if body.get(GRAMMAR_FIELD):
-        return GRAMMAR_FIELD
-    found = find_constraints(body)
-    return found[0].path if len(found) == 1 else _common_field(found)
 
 
 # Sentences of llama.cpp
@@ -268,7 +228,7 @@ _SENTENCES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], JsonObject], s
         (r"Failed to parse messages", _field("messages")),
         (r"continue_final_message|Cannot continue an assistant message", _field("continue_final_message")),
         (r"2 or more assistant messages at the end", _last_message),
-        (r"[Gg]rammar", _grammar_path),
+        (r"[Gg]rammar", lambda _message, body: refused_constraint(body)),
         (r"multiple aLoRAs|'lora'", _field("lora")),
         (r"dry_sequence_breakers", _field("dry_sequence_breakers")),
         (r"is not supported by this model", lambda _message, _body: "model"),

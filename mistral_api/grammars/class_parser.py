@@ -15,7 +15,7 @@ from mistral_api.grammars.characters import (
     of,
     united,
 )
-from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
 from mistral_api.grammars.escapes import EscapeReader
 
 CLASS_LETTERS = "dDwWsSpP"
@@ -67,7 +67,7 @@ class ClassReader:
         members, first = dict[str, CharacterClass](), position
         while (letter := self._text[position : position + 1]) != "]":
             if not letter:
-                self._refuse("the '[' is not closed", start)
+                raise InvalidSyntax(f"the '[' is not closed (at character {start + 1})")
             self._refuse_set_operations(position)
             member = position
             part, position = self._member(member)
@@ -99,7 +99,8 @@ class ClassReader:
         if isinstance(last, CharacterClass):  # then the dash is one
             return exactly(from_ranges([(first, first)]) | of("-")) | last, last_end
         if last < first:
-            self._refuse(f"the range '{self._text[position:last_end]}' is out of order", position)
+            what = f"the range '{self._text[position:last_end]}' is out of order"
+            raise InvalidSyntax(f"{what} (at character {position + 1})")
         return exactly(from_ranges([(first, last)])), last_end
 
     def _end_of_range(self, position: int) -> tuple[int | CharacterClass, int]:

@@ -20,3 +20,7 @@ class TooSlow(Untranslatable):
 
     def __init__(self) -> None:
         super().__init__("it takes too long to translate")
+
+
+class InvalidSyntax(Untranslatable):
+    """What was to be translated is no regular expression, or no grammar, to anybody."""

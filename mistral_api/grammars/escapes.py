@@ -6,7 +6,7 @@ import re
 from typing import NoReturn
 
 from mistral_api.grammars.characters import CharacterSet, from_ranges
-from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
 
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v", "a": "\a"}
 _CODE = re.compile(
@@ -51,8 +51,8 @@ class EscapeReader:
     def _refuse(self, letter: str, position: int) -> NoReturn:
         what = f"the escape '\\{letter}' is not supported"
         if not letter:
-            what = "a backslash at the end escapes nothing"
-        elif letter.isdigit() or letter == "k":
+            raise InvalidSyntax(f"a backslash at the end escapes nothing (at character {position + 1})")
+        if letter.isdigit() or letter == "k":
             what = f"'\\{letter}', a reference to what a group has matched, is not supported"
         raise Untranslatable(f"{what} (at character {position + 1})")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
 from mistral_api.grammars.expression import Expression, RuleReference, mapped, sequence
 from mistral_api.grammars.gbnf import without_nul, write_grammar, write_pattern
 from mistral_api.grammars.lark_parser import IGNORED, parse_lark
@@ -50,7 +50,7 @@ def _rules(grammar: str) -> dict[str, Expression]:
         raise Untranslatable(f"it has more than {MOST_LARK_CHARACTERS} characters")
     rules = parse_lark(grammar)
     if _START not in rules:
-        raise Untranslatable(f"there is no rule '{_START}'")
+        raise InvalidSyntax(f"there is no rule '{_START}'")
     if IGNORED in rules:
         rules[_WHOLE] = sequence([RuleReference(IGNORED), RuleReference(_START)])
     used = used_rules(rules, _WHOLE if IGNORED in rules else _START)

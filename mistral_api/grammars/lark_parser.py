@@ -11,7 +11,7 @@ import re
 from typing import NoReturn
 
 from mistral_api.grammars.characters import exactly, from_ranges, of
-from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
 from mistral_api.grammars.expression import (
     EMPTY,
     Characters,
@@ -72,7 +72,7 @@ class _LarkParser:
             elif token.kind == "name":
                 self._definition(token)
             elif token.kind != "line":
-                self._refuse(token)
+                self._reject(token)
         if self._has_ignored:
             # With the terminals that it refers to put into it, no loop repeats another.
             used = used_rules({**self._rules, IGNORED: choice(self._ignored)}, IGNORED)
@@ -104,15 +104,20 @@ class _LarkParser:
         shown = f"'{token.text}'" if token.text.strip() else "the end of the line"
         raise Untranslatable(f"{shown} in line {token.line} is not expected there, or not supported")
 
+    def _reject(self, token: Token) -> NoReturn:
+        shown = f"'{token.text}'" if token.text.strip() else "the end of the line"
+        raise InvalidSyntax(f"{shown} in line {token.line} is not expected there")
+
     def _definition(self, token: Token) -> None:
         name = token.text.lstrip("!?")
         if self._peek().text in ("{", "["):
             raise Untranslatable(f"the template or the options of '{name}' in line {token.line} are not supported")
         if self._takes("."):
             self._need("number")
-        self._need("mark", ":")
+        if not self._takes(":"):
+            self._reject(self._peek())
         if name in self._rules:
-            raise Untranslatable(f"'{name}' is defined twice, in line {token.line} again")
+            raise InvalidSyntax(f"'{name}' is defined twice, in line {token.line} again")
         if len(self._rules) >= MOST_RULES:
             raise Untranslatable(f"it has more than {MOST_RULES} rules and terminals")
         self._in_rule = not is_terminal(name)
@@ -193,7 +198,7 @@ class _LarkParser:
     def _most(self, most: int, least: int) -> int:
         if most < least:
             line = self._peek().line
-            raise Untranslatable(f"something in line {line} is repeated at least more often than at most")
+            raise InvalidSyntax(f"something in line {line} is repeated at least more often than at most")
         return most
 
     def _atom(self, level: int) -> Expression:
@@ -208,11 +213,12 @@ class _LarkParser:
             return self._closed(level, ")")
         if token.text == "[" and token.kind == "mark":
             return repeat(self._closed(level, "]"), 0, 1)
-        return self._refuse(token)
+        return self._reject(token) if token.text in ("?", "*", "+", ":") else self._refuse(token)
 
     def _closed(self, level: int, end: str) -> Expression:
         inner = self._alternatives(level + 1)
-        self._need("mark", end)
+        if not self._takes(end):
+            self._reject(self._peek())
         return inner
 
     def _terminal(self, expression: Expression) -> Expression:
@@ -246,7 +252,7 @@ class _LarkParser:
         try:
             found = parse_pattern(token.text[1:end], Dialect.TEXT, token.text[end + 1 :])
         except Untranslatable as error:
-            raise Untranslatable(f"in '{token.text[:40]}' in line {token.line} {error.reason}") from error
+            raise type(error)(f"in '{token.text[:40]}' in line {token.line} {error.reason}") from error
         if has_assertions(found):
             what = "a condition on a place, such as '^', '\\b' or a lookahead, is not supported"
             raise Untranslatable(f"in '{token.text[:40]}' in line {token.line} {what}")

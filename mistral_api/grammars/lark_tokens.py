@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
 
 _TOKEN = re.compile(
     r"""
@@ -39,9 +39,10 @@ def read_tokens(text: str) -> list[Token]:
     while position < len(text):
         found = _TOKEN.match(text, position)
         if found is None:
-            raise Untranslatable(
-                f"'{text[position : position + 10].split(chr(10), maxsplit=1)[0]}' in line {line} is not supported"
-            )
+            rest = text[position:].split("\n", maxsplit=1)[0]
+            if rest.startswith('"') and rest.count('"') == 1:
+                raise InvalidSyntax(f"the string that begins with '{rest[:10]}' in line {line} is not closed")
+            raise Untranslatable(f"'{rest[:10]}' in line {line} is not supported")
         kind = found.lastgroup or ""
         depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(found[0], 0) if kind == "mark" else 0
         if kind != "blank" and not (kind == "line" and depth > 0):

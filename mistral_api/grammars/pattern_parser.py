@@ -26,7 +26,7 @@ from mistral_api.grammars.characters import (
     word,
 )
 from mistral_api.grammars.class_parser import CLASS_LETTERS, ClassReader
-from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
 from mistral_api.grammars.escapes import EscapeReader
 from mistral_api.grammars.expression import (
     EMPTY,
@@ -97,12 +97,16 @@ class _PatternParser:
         """Return the expression of the whole pattern."""
         found = self._alternatives(0)
         if self._position < len(self._text):
-            self._refuse("the ')' closes nothing")
+            self._reject("the ')' closes nothing")
         return found
 
     def _refuse(self, reason: str, start: int | None = None) -> NoReturn:
         place = self._position if start is None else start
         raise Untranslatable(f"{reason} (at character {place + 1})")
+
+    def _reject(self, reason: str, start: int | None = None) -> NoReturn:
+        place = self._position if start is None else start
+        raise InvalidSyntax(f"{reason} (at character {place + 1})")
 
     def _peek(self) -> str:
         return self._text[self._position : self._position + 1]
@@ -144,7 +148,7 @@ class _PatternParser:
         if letter == "\\":
             return self._escape()
         if letter in "*+?" or (letter == "{" and _COUNT.match(self._text, self._position)):
-            self._refuse(f"nothing stands before '{letter}' that it could repeat")
+            self._reject(f"nothing stands before '{letter}' that it could repeat")
         self._position += 1
         if letter in ".^$":
             return self._dot() if letter == "." else self._anchor(letter)
@@ -227,7 +231,7 @@ class _PatternParser:
         """Read what stands in a group, and its closing parenthesis."""
         inner = self._alternatives(level + 1)
         if self._peek() != ")":
-            self._refuse("the '(' is not closed", start)
+            self._reject("the '(' is not closed", start)
         self._position += 1
         return inner
 
@@ -258,7 +262,7 @@ class _PatternParser:
             return part
         most = bounds[1]
         if most is not None and bounds[0] > most:
-            self._refuse(f"'{self._text[start : self._position]}' repeats at least more often than at most", start)
+            self._reject(f"'{self._text[start : self._position]}' repeats at least more often than at most", start)
         possessive = self._peek() == "+"
         self._position += possessive or self._peek() == "?"
         if self._bounds() is not None:

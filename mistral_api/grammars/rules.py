@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
 from mistral_api.grammars.elimination import MOST_DEPTH, MOST_PARTS
-from mistral_api.grammars.errors import Untranslatable
+from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
 from mistral_api.grammars.expression import (
     NOTHING,
     Choice,
@@ -38,7 +38,7 @@ def used_rules(rules: dict[str, Expression], first: str) -> dict[str, Expression
         if name in found:
             continue
         if name not in rules:
-            raise Untranslatable(f"'{name}' is not defined")
+            raise InvalidSyntax(f"'{name}' is not defined")
         found[name] = rules[name]
         todo += [each.name for each in walk(rules[name]) if isinstance(each, RuleReference)][::-1]
     return found

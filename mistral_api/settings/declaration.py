@@ -204,7 +204,7 @@ class Settings:
     any_model: bool = _setting(
         YES_OR_NO,
         False,
-        "the one model of a server answers whatever model a request names; the answer says its own name",
+        "the one model of a server answers whatever model a request names, and says its own name (not in Ollama's API)",
     )
     llama_server_bin: Path | None = _setting(
         PROGRAM, None, "the llama-server program to run", default_text="found on PATH, else the bundled engine"

@@ -21,8 +21,9 @@ from mistral_api.terminal.server import Refused, Server, conversation_path, obje
 
 _PAGE = 500
 _ITEM_PAGE = {"limit": "20", "order": "desc"}
-# How long a stopped answer takes to be recorded at most, and how often it is looked for.
-_SETTLE_SECONDS, _SETTLE_POLL_SECONDS = 3.0, 0.03
+# How long a stopped answer takes to be recorded at most. Mostly it is there at once; a key allows so many requests.
+_SETTLE_SECONDS = 3.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.03, 0.3
 
 
 @dataclass(slots=True)
@@ -209,14 +210,15 @@ class Conversation:
     def _await_stopped_answer(self) -> None:
         """Wait until the server has recorded the answer that was stopped, so that what follows comes after it."""
         request_id, self._stopped_request = self._stopped_request, None
-        deadline = time.monotonic() + _SETTLE_SECONDS
+        deadline, pause = time.monotonic() + _SETTLE_SECONDS, _FIRST_PAUSE
         while request_id is not None and time.monotonic() < deadline:
             try:
                 if any(message.get("request_id") == request_id for message in self.newest(2)):
                     return
             except Refused:  # this key may not read, or there is no database: nobody can tell
                 return
-            time.sleep(_SETTLE_POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def take_back(self) -> str | None:
         """Take the last question and its answer back, and return the question; None where there is none.

@@ -173,10 +173,7 @@ class Server:
 
     def _unreachable(self, error: OSError) -> NoServer:
         if isinstance(error, ssl.SSLError):
-            reason = getattr(error, "verify_message", "") or error.reason or str(error)
-            return NoServer(
-                f"No trusted connection to {self.address}: {reason}. SSL_CERT_FILE names other authorities."
-            )
+            return NoServer(f"No trusted connection to {self.address}: {_tls_reason(error)}.")
         if self.address.is_own:
             return NoServer(
                 f"No server answers on {self.address}. Start it with '{self._start_command}', "

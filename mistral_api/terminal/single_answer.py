@@ -13,9 +13,15 @@ from mistral_api.terminal.chat import Chat
 from mistral_api.terminal.conversation import Answer
 
 
-def read_piped() -> str:
-    """Return what the standard input has, up to its end: UTF-8, else the encoding of this system."""
-    content = b"" if sys.stdin is None else sys.stdin.buffer.read()
+class TooLong(ValueError):
+    """The standard input has more than a request may have."""
+
+
+def read_piped(most_bytes: int) -> str:
+    """Return what the standard input has, up to its end: UTF-8, else the encoding of this system. Raises TooLong."""
+    content = b"" if sys.stdin is None else sys.stdin.buffer.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise TooLong(f"The standard input has more than {most_bytes} bytes, the most that MAX_REQUEST_BYTES allows.")
     try:
         return str(content.decode("utf-8-sig"))
     except UnicodeDecodeError:

@@ -30,6 +30,7 @@ from urllib3.util import Timeout, parse_url
 
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.security.public_addresses import is_public
+from mistral_api.system.data_urls import data_url
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall, current_call
 from mistral_api.upstream.errors import cancelled_error
 from mistral_api.version import VERSION
@@ -124,9 +125,9 @@ class ImageFetcher:
             content = self._fetch_watched(location, addresses, budget, call)
         finally:
             self._fetches.release()
-        data_url = f"data:{_media_type(content)};base64,{base64.b64encode(content).decode('ascii')}"
-        budget.bytes -= len(data_url)
-        return data_url
+        url = data_url(_media_type(content), base64.b64encode(content).decode("ascii"))
+        budget.bytes -= len(url)
+        return url
 
     def _public_addresses(self, location: _Location, budget: FetchBudget) -> list[str]:
         """Return the addresses of the host. Raises ImageNotFetched unless all of them may be contacted."""

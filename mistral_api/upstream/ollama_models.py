@@ -24,6 +24,7 @@ from mistral_api.payload_types.ollama import (
     OllamaRunningModels,
     OllamaShow,
 )
+from mistral_api.system.time_units import rfc3339
 from mistral_api.upstream.catalogue import CatalogueModel, model_not_found
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers, model_server_health
 
@@ -48,6 +49,7 @@ class OllamaModels:
     def __init__(self, servers: ModelServers) -> None:
         self._servers = servers
         self._cards = ModelCards()
+        # The bits of the longest context that a client wanted in vain.
         self._largest_context = 0
 
     def served_name(self, requested: str) -> str:
@@ -107,10 +109,13 @@ class OllamaModels:
         return {"models": [self._running_model(model, entry, has_gpu=has_gpu) for model, entry in ready]}
 
     def note_wanted_context(self, wanted: int) -> None:
-        """Log that a client wants a longer context than there is; once for each new length."""
+        """Log that a client wants a longer context than there is; once for each power of two that such a length passes.
+
+        So the clients of one process write 31 such lines at most.
+        """
         window = self._servers.main.catalogue.known_window()
-        if window is not None and wanted > max(window, self._largest_context):
-            self._largest_context = wanted
+        if window is not None and wanted > window and wanted.bit_length() > self._largest_context:
+            self._largest_context = wanted.bit_length()
             log.info("a client asks for num_ctx %d, but a request here has %d tokens: see CONTEXT_SIZE", wanted, window)
 
     def _models(self) -> Iterator[tuple[CatalogueModel, ModelServerEntry]]:
@@ -122,11 +127,18 @@ class OllamaModels:
                     yield model, entry
 
     def _find(self, name: str) -> tuple[CatalogueModel, ModelServerEntry]:
+        """Return a model that is served, or the one that answers a chat for it. Raises NotFound."""
         served = list(self._models())
+        names = [model.id for model, _ in served]
+        if name and name not in names:
+            stand_in = self._servers.main.catalogue.stand_in(name)
+            if stand_in is None:
+                raise model_not_found(name, names)
+            name = stand_in
         for model, entry in served:
             if model.id == name or not name:
                 return model, entry
-        raise model_not_found(name, [model.id for model, _ in served])
+        raise model_not_found(name, names)
 
     def _card(self, entry: ModelServerEntry) -> ModelCard | None:
         return None if entry.spec is None else self._cards.of(entry.spec.settings)
@@ -153,7 +165,7 @@ class OllamaModels:
             "size": size,
             "digest": _digest(card, model),
             "details": _details(card),
-            "expires_at": _rfc3339(datetime.now(UTC) + _NEVER),
+            "expires_at": rfc3339(datetime.now(UTC) + _NEVER),
             "size_vram": round(size * _offloaded(layers, card)),
             "context_length": model.context_window or 0,
         }
@@ -256,11 +268,7 @@ def _digest(card: ModelCard | None, model: CatalogueModel) -> str:
 
 
 def _modified(card: ModelCard | None, model: CatalogueModel) -> str:
-    return _rfc3339(datetime.fromtimestamp(card.modified if card else model.created, UTC))
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
+    return rfc3339(datetime.fromtimestamp(card.modified if card else model.created, UTC))
 
 
 def _text(card: ModelCard | None, key: str) -> str:

@@ -25,6 +25,7 @@ from mistral_api.generation.ollama_request import (
     generate_endpoint,
 )
 from mistral_api.payload_types import JsonObject
+from mistral_api.system.time_units import nanoseconds
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.generation import LINES, json_or_stream, json_response, request_context
 from mistral_api.web.request import services
@@ -60,7 +61,7 @@ def embed() -> Response:
         _probe(EMBED.path, body, _embedding_model)
         return json_response({"model": shown, "embeddings": []})
     answered = _embed(EMBED, body)
-    return json_response(embeddings_body(answered, shown, round((time.monotonic() - began) * 1e9)))
+    return json_response(embeddings_body(answered, shown, nanoseconds(time.monotonic() - began)))
 
 
 @blueprint.post("/embeddings")

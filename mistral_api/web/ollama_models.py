@@ -91,6 +91,12 @@ def add_blob(digest: str) -> NoReturn:
     _refuse("takes no files of models")
 
 
+@blueprint.route("/blobs/<digest>", methods=["HEAD"])
+def find_blob(digest: str) -> Response:
+    """404, as Ollama says of a file that is not there (``HeadBlobHandler`` in ollama/ollama, ``server/routes.go``)."""
+    return Response(status=404)
+
+
 def _refuse(does: str) -> NoReturn:
     text = f"This server {does}. It serves the model that its operator has set (MODEL_PATH)."
     raise InvalidRequest(text, code="not_supported")

@@ -197,7 +197,7 @@ class MessagesRequest(CountTokensRequest[PayloadT]):
 
     EXAMPLE: ClassVar[MessagesPayload] = CountTokensRequest.EXAMPLE | {"max_tokens": 60}
 
-    max_tokens = Field(Integer(1, INT32_MAX), required=True)
+    max_tokens = Field(Integer(0, INT32_MAX), required=True)
     stop_sequences = Field(Array(Text(0, STOP_CHARACTERS), 0, STOPS).converted(without_blank_stops))
     compaction = Field(Object(_refuse_summary))
     metadata = Field(Object(nullable(user_id=Text(0, 512))))

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import orjson
 
 from mistral_api.errors import MalformedRequest
-from mistral_api.wire.body_repair import decode_repaired
+from mistral_api.wire.body_repair import decode_repaired, without_halves
 from mistral_api.wire.constraints import levels
 from mistral_api.wire.field_errors import add_key, quote_value
 
@@ -31,6 +31,8 @@ MOST_VALUES = 2**19
 MOST_KEYS = 2**17
 MOST_KEYS_AN_OBJECT = 1024
 
+# What the bodies of other encodings begin with.
+_GZIP, _UTF16 = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
 _TO_PARENTHESES = bytes.maketrans(b"[{]}", b"(())")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 
@@ -117,8 +119,21 @@ def _decode_repaired(content: bytes) -> tuple[Any, bytes]:
     except orjson.JSONDecodeError as error:
         raise MalformedRequest(
             "We could not parse the JSON body of your request. The API expects a JSON payload in UTF-8, "
-            f"and parsing failed: {error.msg} at line {error.lineno} column {error.colno}."
+            f"and parsing failed: {_reason(content, error)}."
         ) from error
+
+
+def _reason(content: bytes, error: orjson.JSONDecodeError) -> str:
+    """Return in our words why a body is no JSON."""
+    if content.startswith(_GZIP):
+        return "it looks like gzip; say so in 'Content-Encoding'"
+    if content.startswith(_UTF16) or b"\0" in content[:4]:
+        return "it looks like UTF-16 or UTF-32"
+    try:
+        without_halves(content).decode()
+    except UnicodeDecodeError as invalid:
+        return f"it is no UTF-8 at byte {invalid.start + 1}"
+    return f"{error.msg} at line {error.lineno} column {error.colno}"
 
 
 def _check_objects(body: object, keys: int, content: bytes) -> None:
@@ -171,7 +186,8 @@ _CONTAINERS = (dict, list, _Duplicate)
 
 def _refuse_duplicate(content: bytes) -> NoReturn:
     """Refuse a body by the key that one of its objects has twice. It has been found to be within all other bounds."""
-    body = json.loads(content, object_pairs_hook=_distinct)
+    # Python refuses to decode integers of thousands of digits, and no number matters here.
+    body = json.loads(content, object_pairs_hook=_distinct, parse_int=str)
     path, found = next(_objects_at(body, lambda value: type(value) is _Duplicate))
     name = add_key(path, found.key)
     text = f"Invalid '{name}': duplicate key. An object of the request body has it more than once."

@@ -2,7 +2,8 @@
 
 Clients cut texts in the middle of an emoji (JavaScript's strings are made of surrogates), and what they send then is no
 Unicode: neither UTF-8 nor PostgreSQL can hold it. U+FFFD stands for each such half. A number that is none in JSON, or
-that no float can hold, is refused by its field. Nothing here runs for a body that is decoded as it is.
+that no float can hold, is refused by its field. An integer that is a field of the body itself is left to that field's
+own check, as the largest float: it alone knows what is expected. Nothing here runs for a body that is decoded as it is.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from typing import Any
 
 import orjson
@@ -43,22 +45,42 @@ class _Unusable:
     def __init__(self, text: str) -> None:
         self.text = text
 
+    @property
+    def is_integer(self) -> bool:
+        return self.text.lstrip("-").isdigit()
 
-def refuse_unusable_number(content: bytes) -> None:
-    """Refuse a body for a number that is none in JSON (``NaN``), or larger than any; the field is named.
+    @property
+    def nearest(self) -> float:
+        """The float that is nearest to an integer."""
+        return -sys.float_info.max if self.text.startswith("-") else sys.float_info.max
 
-    Raises InvalidRequest. Returns where the body has none, or is wrong in another way.
+
+def decode_large_integers(content: bytes) -> Any:
+    """Return a decoded object whose own fields that are too large integers are the largest float.
+
+    Raises InvalidRequest for another number that is none in JSON (``NaN``), or larger than any; the field is named.
+    Raises ValueError or RecursionError where the body is wrong in another way.
     """
     found: list[_Unusable] = []
-    try:
-        body = _decode_with_marks(content, found)
-    except (ValueError, RecursionError):  # it is no JSON for another reason
-        return
+    body = _decode_with_marks(content, found)
+    if isinstance(body, dict):
+        for name, value in body.items():
+            if isinstance(value, _Unusable) and value.is_integer:
+                found.remove(value)
+                body[name] = value.nearest
     if found:
-        path = _path_to(found[0], body, "")
-        where = f"Invalid '{path}'" if path else "Invalid request"
-        text = f"{where}: expected a finite number, but got {quote_value(found[0].text[:40])} instead."
-        raise InvalidRequest(text, code="invalid_value", param=path or None)
+        raise _refusal(found[0], _path_to(found[0], body, ""))
+    return body
+
+
+def _refusal(number: _Unusable, path: str | None) -> InvalidRequest:
+    where = f"Invalid '{path}'" if path else "Invalid request"
+    if not number.is_integer:
+        text = f"{where}: expected a finite number, but got {quote_value(number.text)} instead."
+        return InvalidRequest(text, code="invalid_value", param=path or None)
+    bound = "below_min_value" if number.text.startswith("-") else "above_max_value"
+    text = f"{where}: the integer has {len(number.text.lstrip('-'))} digits, more than any number may have."
+    return InvalidRequest(text, code=f"integer_{bound}", param=path or None)
 
 
 def _decode_with_marks(content: bytes, found: list[_Unusable]) -> Any:
@@ -99,6 +121,8 @@ def decode_repaired(content: bytes) -> tuple[Any, bytes]:
     repaired = without_halves(content)
     try:
         return orjson.loads(repaired), repaired
-    except orjson.JSONDecodeError:
-        refuse_unusable_number(repaired)
-        raise
+    except orjson.JSONDecodeError as error:
+        try:
+            return decode_large_integers(repaired), repaired
+        except (ValueError, RecursionError):  # it is no JSON for another reason
+            raise error from None

@@ -137,6 +137,15 @@ def choices_of(choice: str | ResponseToolChoice | None) -> Sequence[NamedRespons
     return choice["tools"] if choice["type"] == "allowed_tools" else (choice,)
 
 
+def _refuse_uncallable(declared: Sequence[ResponseTool]) -> NoReturn:
+    """Refuse tools of which none can be called where a call is demanded."""
+    for index, tool in enumerate(declared):
+        if is_hosted(tool):
+            text = f"'{tool['type']}'. Only OpenAI can run this tool, and a call is demanded."
+            refuse("unsupported_value", f"Unsupported value for '{{param}}': {text}", f"[{index}].type", field="tools")
+    refuse("invalid_value", "Invalid '{param}': no namespace has a tool, and a call is demanded.", field="tools")
+
+
 def check_choice(data: JsonObject) -> None:
     """Refuse a tool choice that cannot be kept with the tools of a request, whose fields are valid."""
     choice, declared = data.get("tool_choice"), data.get("tools") or []
@@ -154,9 +163,7 @@ def check_choice(data: JsonObject) -> None:
     if choice == "required" and not declared and not callable_tools:
         refuse("invalid_value", "'{param}' is only allowed when 'tools' are given.", field="tool_choice")
     if not callable_tools:
-        kind = declared[0]["type"]
-        text = f"Unsupported value for '{{param}}': '{kind}'. Only OpenAI can run this tool, and a call is demanded."
-        refuse("unsupported_value", text, "[0].type", field="tools")
+        _refuse_uncallable(declared)
     if isinstance(choice, dict) and not named:
         text = "Unsupported value for '{param}': only OpenAI can run these tools, and a call is demanded."
         refuse("unsupported_value", text, field="tool_choice")

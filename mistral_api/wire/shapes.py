@@ -25,6 +25,7 @@ Check = Callable[[Any], None]
 Conversion = Callable[[Any], Any]
 Limit = float | None
 INT32_MAX = 2**31 - 1
+_INT64_MAX = 2**63 - 1
 
 
 class Shape:
@@ -201,9 +202,7 @@ class Integer(Shape):
 
     def __init__(self, low: Limit = None, high: Limit = None) -> None:
         def check(value: object) -> None:
-            if type(value) is not int:
-                value = _whole(value)
-            _check_bounds(value, low, high, "integer")
+            _check_bounds(value if type(value) is int else _whole(value), low, high, "integer", value)
 
         json_schema = {"type": "integer"} | keywords(minimum=low, maximum=high)
         super().__init__(check, json_schema, int, float, convert=int, changed_types=(float,))
@@ -225,19 +224,22 @@ class Number(Shape):
                 refuse_type("a decimal", value)
             if isinstance(value, float) and not math.isfinite(value):
                 refuse("invalid_value", "Invalid '{param}': expected a finite number.")
-            _check_bounds(value, low, high, "decimal")
+            _check_bounds(value, low, high, "decimal", value)
 
         super().__init__(check, {"type": "number"} | keywords(minimum=low, maximum=high), int, float)
 
 
-def _check_bounds(value: float, low: Limit, high: Limit, kind: str) -> None:
+def _check_bounds(value: float, low: Limit, high: Limit, kind: str, decoded: object) -> None:
+    """Refuse a number out of bounds. ``decoded``: the value that it is of."""
     if low is not None and value < low:
         bound, words = "below_min_value", f"below minimum value. Expected a value >= {low}"
     elif high is not None and value > high:
         bound, words = "above_max_value", f"above maximum value. Expected a value <= {high}"
     else:
         return
-    refuse(f"{kind}_{bound}", f"Invalid '{{param}}': {kind} {words}, but got {quote_value(value)} instead.")
+    # Beyond 64 bits a number is decoded as a float, and has no more digits than that.
+    shown = decoded if isinstance(decoded, float) and abs(decoded) > _INT64_MAX else value
+    refuse(f"{kind}_{bound}", f"Invalid '{{param}}': {kind} {words}, but got {quote_value(shown)} instead.")
 
 
 class AnyOf(Shape):

@@ -259,3 +259,8 @@ def test_ollama_pull_succeeds_for_the_model_that_is_served_and_nothing_changes_m
         with pytest.raises(ResponseError, match=r"This server .*MODEL_PATH") as refused:
             change()
         assert refused.value.status_code == 400
+
+
+def test_ollama_file_of_a_model_is_not_there(server: Server, http: requests.Session) -> None:
+    found = http.head(f"{server.url}/api/blobs/sha256:{'0' * 64}", timeout=10)
+    assert (found.status_code, found.content) == (404, b"")

@@ -101,6 +101,29 @@ def test_anthropic_history_sent_again_continues_its_conversation(
     assert [each["role"] for each in stored] == ["system", "user", "assistant", "user", "assistant"]
 
 
+def test_anthropic_message_of_no_tokens_warms_the_cache(
+    server: Server, claude: Anthropic, session_id: str, database: psycopg2.extensions.cursor
+) -> None:
+    system = f"You know all about {session_id}. " + "Answer in one sentence. " * 20
+    body = FRANCE | {"model": _model_id(server), "system": system}
+    silent = body | _with_session(session_id) | {"max_tokens": 0}
+    message = validate(Message, claude.messages.with_raw_response.create(**silent).http_response.content)
+    assert (message.content, message.stop_reason, message.usage.output_tokens) == ([], "max_tokens", 0)
+    assert (claude.messages.create(**body).usage.cache_read_input_tokens or 0) > 50
+
+    def usage() -> Any:
+        database.execute("SELECT * FROM api_usage WHERE session_id = %s", (session_id,))
+        return database.fetchone()
+
+    row = wait_for(usage, "the row of the request")
+    assert (row["status"], row["completion_tokens"], row["finish_reason"]) == (200, 0, "length")
+    with claude.messages.stream(**silent) as stream:
+        events = [event.type for event in stream]
+        final = stream.get_final_message()
+    assert events == ["message_start", "message_delta", "message_stop"]
+    assert (final.content, final.stop_reason, final.usage.output_tokens) == ([], "max_tokens", 0)
+
+
 def test_anthropic_stream_has_its_events_in_order(server: Server, claude: Anthropic) -> None:
     body = FRANCE | {"model": _model_id(server)}
     whole = claude.messages.create(**body)

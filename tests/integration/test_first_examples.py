@@ -208,4 +208,10 @@ def test_any_model_answers_whatever_name_a_request_has(server: Server, data_dir:
             answer = requests.post(api.url + path, json=body | {"model": "gpt-4o"}, timeout=60)
             assert (answer.status_code, answer.json().get("model", DEMO)) == (200, DEMO), answer.text
         assert requests.get(f"{api.url}/v1/models/gpt-4o", timeout=10).json()["id"] == DEMO
+        other = {"model": "llama3:8b", "stream": False}
+        answer = requests.post(f"{api.url}/api/chat", json=hello | other, timeout=60)
+        assert (answer.status_code, answer.json()["model"]) == (200, "llama3:8b")
+        shown = requests.post(f"{api.url}/api/show", json=other, timeout=10)
+        assert DEMO in shown.json()["modelfile"]
+        assert requests.post(f"{api.url}/api/pull", json=other, timeout=10).json() == {"status": "success"}
         assert [each["id"] for each in requests.get(f"{api.url}/v1/models", timeout=10).json()["data"]] == [DEMO]

@@ -41,7 +41,7 @@ def _messages(*content: object) -> list[dict[str, Any]]:
             {"input": [{"type": "message", "role": "user", "content": "Hi"}]}
             | {"text": {"format": {"type": "json_schema", "name": "n", "schema": BAD_SCHEMA}}},
             "invalid_json_schema",
-            "text.format.schema.properties.a",
+            "text.format.schema.properties.a.type",
         ),
         (
             "/v1/responses",

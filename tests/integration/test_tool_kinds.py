@@ -103,6 +103,44 @@ def test_custom_call_that_is_cut_off_is_incomplete(client: OpenAI, model: str) -
     assert set(item.input) == {"a"}
 
 
+def test_call_that_is_cut_off_at_once_is_its_item(http: requests.Session, server: Server) -> None:
+    for tool, choice, limit in ((NOTE, "required", 1), (NOTE, {"type": "custom", "name": "note"}, 6),
+                                ({"type": "shell", "environment": {"type": "local"}}, "required", 2)):  # fmt: skip
+        body = {"input": "x", "tools": [tool], "tool_choice": choice, "temperature": 0, "max_output_tokens": limit}
+        made = http.post(f"{server.url}/v1/responses", json=body, timeout=60).json()
+        (item,) = made["output"]
+        kind = "custom_tool_call" if tool is NOTE else "shell_call"
+        assert (item["type"], item["status"], made["status"]) == (kind, "incomplete", "incomplete")
+        again = {"input": "Go on.", "previous_response_id": made["id"], "max_output_tokens": 1}
+        continued = http.post(f"{server.url}/v1/responses", json=again, timeout=60)
+        assert continued.status_code == 200, continued.text
+    look = {"name": "look", "input_schema": PLACE}
+    asked = {"messages": [{"role": "user", "content": "x"}], "tools": [look], "max_tokens": 1}
+    forced = asked | {"tool_choice": {"type": "tool", "name": "look"}}
+    told = http.post(f"{server.url}/v1/messages", json=forced, timeout=60).json()
+    (block,) = told["content"]
+    assert (block["type"], block["name"], block["input"], told["stop_reason"]) == (
+        "tool_use", "look", {}, "max_tokens",
+    )  # fmt: skip
+
+
+def test_function_that_several_namespaces_have_is_named_with_one(http: requests.Session, server: Server) -> None:
+    ears = EYES | {"name": "ears"}
+    choice: dict[str, Any] = {"type": "function", "name": "look"}
+
+    def ask(tools: list[Any], **more: Any) -> requests.Response:
+        body = {"input": "x", "tools": tools, "tool_choice": choice | more, "max_output_tokens": 1}
+        return http.post(f"{server.url}/v1/responses", json=body, timeout=60)
+
+    refused = ask([EYES, ears])
+    assert refused.status_code == 400
+    assert_error_shape(refused.json(), param="tool_choice")
+    (call,) = ask([EYES, ears], namespace="ears").json()["output"]
+    assert (call["name"], call["namespace"]) == ("look", "ears")
+    (call,) = ask([EYES, LOOK]).json()["output"]
+    assert (call["name"], call.get("namespace")) == ("look", None)
+
+
 def test_functions_of_a_namespace_are_called_by_their_own_names(client: OpenAI, model: str) -> None:
     response = client.responses.create(
         model=model, input="Look left.", tools=[EYES], tool_choice={"type": "function", "name": "look"}, **SHORT

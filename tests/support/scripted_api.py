@@ -11,8 +11,9 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, TypeAlias
+
+from tests.support.http_stub import StubHandler, http_stub
 
 # The connection breaks; nothing comes until the client leaves.
 CUT: Literal["cut"] = "cut"
@@ -61,35 +62,26 @@ class ScriptedApi:
         self.answers.append(Refusal(status, message, **fields))
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(StubHandler):
     api: ScriptedApi
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Print nothing on stderr."""
-
-    def do_GET(self) -> None:
+    def get(self) -> None:
         """List one model; keep nothing."""
         if self.path == "/v1/models":
             model = {"id": "scripted", "object": "model", "created": 1, "owned_by": "test", "state": "ready"}
-            self._whole(200, json.dumps({"object": "list", "data": [model]}).encode(), {})
+            self.send_whole(200, json.dumps({"object": "list", "data": [model]}).encode())
         else:
             self._refuse(self.api.reading)
 
-    def do_POST(self) -> None:
+    def post(self, body: Any) -> None:
         """Answer a chat."""
-        self.api.chats.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.api.chats.append(body)
         self.api.headers.append({name.lower(): value for name, value in self.headers.items()})
         answer = self.api.answers.pop(0)
         if isinstance(answer, Refusal):
             self._refuse(answer)
             return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
-        self.send_header("Transfer-Encoding", "chunked")
-        if self.api.keeps_sessions:
-            self.send_header("X-Session-Id", self.api.chats[-1]["session_id"])
-        self.end_headers()
+        self.begin_stream({"X-Session-Id": self.api.chats[-1]["session_id"]} if self.api.keeps_sessions else None)
         with contextlib.suppress(ConnectionError):  # the client left
             self._stream(answer)
 
@@ -101,9 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
             if step == WAIT:
                 self._wait()
                 return
-            self._send(step if isinstance(step, bytes) else _event(step))
-        self._send(b"data: [DONE]\n\n")
-        self._send(b"")
+            self.send_piece(step if isinstance(step, bytes) else _event(step))
+        self.send_piece(b"data: [DONE]\n\n")
+        self.send_piece(b"")
 
     def _wait(self) -> None:
         self.close_connection = True
@@ -111,20 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.connection.recv(1):
             self.api.client_left.set()
 
-    def _send(self, data: bytes) -> None:
-        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
-        self.wfile.flush()
-
     def _refuse(self, refusal: Refusal) -> None:
-        self._whole(refusal.status, refusal.content(), refusal.headers)
-
-    def _whole(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        self.send_whole(refusal.status, refusal.content(), refusal.headers)
 
 
 def _event(delta: Mapping[str, Any]) -> bytes:
@@ -136,14 +116,5 @@ def _event(delta: Mapping[str, Any]) -> bytes:
 def scripted_api() -> Iterator[ScriptedApi]:
     """Run it."""
     api = ScriptedApi()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": api}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    api.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with http_stub(_Handler, api=api) as api.url:
         yield api
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from mistral_api.payload_types.completions import Delta
+from tests.support.http_stub import StubHandler, http_stub
 from tests.support.processes import Server, running_server, temporary_data_dir
 
 MODEL = "scripted"
@@ -78,17 +77,8 @@ def _text(content: str | list[dict[str, Any]]) -> str:
 def scripted_engine(script: Script) -> Iterator[ScriptedEngine]:
     """Run the engine in threads of this process until the end of the block."""
     engine = ScriptedEngine(script)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"engine": engine}))
-    server.daemon_threads = True
-    engine.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with http_stub(_Handler, engine=engine) as engine.url:
         yield engine
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)
 
 
 @contextlib.contextmanager
@@ -102,22 +92,15 @@ def scripted_stack(script: Script, **settings: str) -> Iterator[tuple[Server, Sc
         yield server, engine
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """The handler of one connection."""
-
-    protocol_version = "HTTP/1.1"
+class _Handler(StubHandler):
     engine: ScriptedEngine
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Print nothing on stderr."""
-
-    def do_GET(self) -> None:
+    def get(self) -> None:
         """Serve health, models and properties."""
         self._whole(_ANSWERS.get(self.path.partition("?")[0]))
 
-    def do_POST(self) -> None:
+    def post(self, body: Any) -> None:
         """Generate what the script says, or count tokens."""
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path != "/v1/chat/completions":
             self._whole(_ANSWERS.get(self.path))
             return
@@ -130,23 +113,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _whole(self, body: object) -> None:
         content = json.dumps(body or {"error": {"code": 404, "message": "File Not Found"}}).encode()
-        self.send_response(200 if body else 404)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        self.send_whole(200 if body else 404, content, {"Content-Type": "application/json"})
 
     def _stream(self, chunks: list[dict[str, Any]]) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
+        self.begin_stream()
         for event in [*(json.dumps(chunk) for chunk in chunks), "[DONE]"]:
-            self._piece(f"data: {event}\n\n".encode())
-        self._piece(b"")
-
-    def _piece(self, data: bytes) -> None:
-        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+            self.send_piece(f"data: {event}\n\n".encode())
+        self.send_piece(b"")
 
 
 def _usage(deltas: list[Delta]) -> dict[str, Any]:

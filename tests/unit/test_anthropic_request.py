@@ -236,6 +236,7 @@ def test_anthropic_fields_are_renamed_or_dropped() -> None:
         ({"tools": [{"name": "a"}]}, "tools[0].input_schema", "missing_required_parameter"),
         ({"tool_choice": {"type": "any"}}, "tool_choice", "invalid_value"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "sub"}}, "tool_choice", "invalid_value"),
+        ({"tools": [TOOL | {"defer_loading": True}], "tool_choice": {"type": "any"}}, "tool_choice", "invalid_value"),
         ({"mcp_servers": [5]}, "mcp_servers[0]", "invalid_type"),
         ({"thread": {"type": "continue", "previous_message_id": "msg_1"}}, "thread.type", "not_supported"),
         ({"compaction": {"type": "summarize"}}, "compaction.type", "not_supported"),
@@ -250,6 +251,11 @@ def test_bad_anthropic_request_is_refused_by_field(more: dict[str, Any], param: 
     with pytest.raises(InvalidRequest) as refused:
         _chat(**more)
     assert (refused.value.param, refused.value.code) == (param, code)
+
+
+def test_demand_of_a_call_where_all_tools_are_deferred_says_so() -> None:
+    with pytest.raises(InvalidRequest, match="'defer_loading' wait"):
+        _chat(tools=[TOOL | {"defer_loading": True}], tool_choice={"type": "any"})
 
 
 def test_anthropic_token_count_needs_no_max_tokens() -> None:

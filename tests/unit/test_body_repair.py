@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mistral_api.errors import InvalidRequest
+from mistral_api.wire import ChatCompletionRequest, load
 from mistral_api.wire.body_bounds import load_body
 
 PIECES = ["\ud83d", "\ude00", "\\", '"', "ud83d", "é", "a", "\0", "\n"]
@@ -60,7 +63,7 @@ def test_a_half_is_replaced_however_it_is_written(written: bytes, text: str) -> 
     assert load_body(b'{"other": "\\ud800", "content": "' + written + b'"}')["content"] == text
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e400", "9" * 400, "-" + "9" * 20_000])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e400", "9" * 400 + ".5"])
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -77,6 +80,69 @@ def test_a_number_beyond_all_bounds_is_refused_by_its_field(number: str, body: s
     assert (caught.value.param, caught.value.code) == (param, "invalid_value")
     assert number[:20] in caught.value.message
     assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), [('{"a": [1, {"b": [%s, %s]}]}', "a[1].b[0]"), ("[%s]", "[0]"), ("%s", None)]
+)
+@pytest.mark.parametrize(("sign", "code"), [("", "integer_above_max_value"), ("-", "integer_below_min_value")])
+@pytest.mark.parametrize("digits", [400, 20_000])
+def test_an_integer_beyond_all_bounds_is_refused_by_its_place(
+    body: str, param: str | None, sign: str, code: str, digits: int
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"has {digits} digits") as caught:
+        load_body(body.replace("%s", sign + "9" * digits).encode())
+    assert (caught.value.param, caught.value.code) == (param, code)
+
+
+@pytest.mark.parametrize(
+    ("field", "code", "words"),
+    [
+        ("seed", "integer_{}_value", "but got a number beyond all bounds"),
+        ("n", "integer_{}_value", "but got a number beyond all bounds"),
+        ("temperature", "decimal_{}_value", "but got a number beyond all bounds"),
+        ("model", "invalid_type", "expected a string"),
+    ],
+)
+@pytest.mark.parametrize("digits", [400, 5_000])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_an_integer_beyond_all_bounds_is_refused_by_its_fields_own_check(
+    field: str, code: str, words: str, digits: int, sign: str
+) -> None:
+    body = f'{{"messages": [{{"role": "user", "content": "Hi"}}], "{field}": {sign}{"9" * digits}}}'
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        load(ChatCompletionRequest(), load_body(body.encode()))
+    assert (caught.value.param, caught.value.code) == (field, code.format("below_min" if sign else "above_max"))
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"), [("-" + "9" * 30, "-1e+30"), ("9" * 19, "9" * 19), ("1" + "0" * 30, "1e+30")]
+)
+def test_a_number_beyond_64_bits_is_quoted_with_the_digits_that_it_has(number: str, shown: str) -> None:
+    body = f'{{"messages": [{{"role": "user", "content": "Hi"}}], "seed": {number}}}'
+    with pytest.raises(InvalidRequest, match=f"got {re.escape(shown)} instead"):
+        load(ChatCompletionRequest(), load_body(body.encode()))
+
+
+def test_a_key_that_stands_twice_is_found_beside_a_large_integer() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        load_body(b'{"a": %s, "b": 1, "b": 2}' % (b"9" * 5_000))
+    assert caught.value.code == "duplicate_key"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (gzip.compress(b"{}"), "it looks like gzip"),
+        ('{"a": 1}'.encode("utf-16"), "it looks like UTF-16"),
+        ('{"a": 1}'.encode("utf-16-le"), "it looks like UTF-16"),
+        (b'{"a": "\xe9"}', "it is no UTF-8 at byte 8"),
+        (b'{"a": "\xed\xa0\x80"', "at line 1"),
+    ],
+)
+def test_a_body_in_another_encoding_is_refused_in_our_words(content: bytes, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        load_body(content)
 
 
 @pytest.mark.parametrize("content", [b'{"a": NaN', b"\xff\xfe", b'{"a": 1e999,}', b'"\0\\ud800"', b'{"a": nan}'])

@@ -160,6 +160,12 @@ def test_piped_bytes_of_any_encoding_are_a_question(api: ScriptedApi, piped: str
     assert sent == question if question else sent.startswith("Gr") and sent.endswith("e")
 
 
+def test_more_than_a_request_may_have_is_refused_before_all_of_it_is_read(api: ScriptedApi) -> None:
+    code, _, errors = _outcome(_chat(api, piped="x" * 2000, MAX_REQUEST_BYTES="1024"))
+    assert (code, api.chats) == (2, [])
+    assert "1024 bytes" in errors
+
+
 def test_keys_go_only_to_the_server_that_they_are_for(api: ScriptedApi) -> None:
     port = api.url.rpartition(":")[2]
     own = {"MISTRAL_API_URL": "", "API_PORT": port, "ADMIN_API_KEY": "admins-key-of-this-server"}

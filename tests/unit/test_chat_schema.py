@@ -107,7 +107,7 @@ def test_null_chat_fields_are_absent_and_unknown_nulls_pass() -> None:
         ({"logit_bias": {"hello": 1}}, "logit_bias.hello", "invalid_value", "token id"),
         ({"logit_bias": [[5]]}, "logit_bias[0]", "invalid_type", "a token and a bias"),
         ({"logit_bias": [[5, "x"]]}, "logit_bias[0][1]", "invalid_type", "a decimal"),
-        ({"n": 1e30}, "n", "integer_above_max_value", "got 1000000000000000019884624838656"),
+        ({"n": 1e30}, "n", "integer_above_max_value", "got 1e+30"),
         ({"model": 7}, "model", "invalid_type", "expected a string"),
         ({"model": "m" * 257}, "model", "string_above_max_length", "at most 256"),
         ({"session_id": "a b"}, "session_id", "invalid_value", "not allowed"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mistral_api.conversations.turn_placement import conversation_title
@@ -36,3 +38,19 @@ REMINDER = "<system-reminder>\nBe brief.\n</system-reminder>\n"
 )
 def test_title_is_the_beginning_of_the_users_own_words(messages: list[ChatMessage], title: str | None) -> None:
     assert conversation_title(messages) == title
+
+
+@pytest.mark.parametrize(
+    "beginning", ["# AGENTS.md instructions", "# AGENTS.md instructions\n", "<system-reminder>", " "]
+)
+@pytest.mark.parametrize("filling", [" ", "\n", " \n", "\n# AGENTS.md instructions"])
+def test_long_messages_take_time_in_proportion_to_their_length(beginning: str, filling: str) -> None:
+    # Quadratic time would be minutes.
+    messages = [_user(beginning + filling * (60_000 // len(filling)) + "!")] * 20
+    began = time.thread_time()
+    conversation_title(messages)
+    assert time.thread_time() - began < 5
+
+
+def test_only_the_beginning_of_a_message_is_read_for_a_title() -> None:
+    assert conversation_title([_user(" " * 100_000 + "Hi")]) is None

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mistral_api.generation.forced_tool_calls import ToolCallStage
+from mistral_api.generation.forced_tool_calls import InputStage, ToolCallStage
 from mistral_api.payload_types.completions import Chunk
 from mistral_api.upstream.transcript import Transcript
 
@@ -62,6 +62,25 @@ def test_truncated_tool_call_keeps_the_arguments_written_so_far(end: int) -> Non
     begun = WRAPPED[:end].partition('"arguments" :  ')[2]
     written = calls[0]["function"]["arguments"] if calls else ""
     assert written.rstrip() == (begun if len(begun) < len(ARGUMENTS) else ARGUMENTS).rstrip()
+
+
+@pytest.mark.parametrize("stage", [ToolCallStage("look", "stop"), InputStage("look", "stop")])
+def test_a_call_that_is_cut_off_before_its_first_word_is_the_only_one_there_is(stage: ToolCallStage) -> None:
+    transcript = Transcript()
+    for sent in (_chunk("  " if type(stage) is ToolCallStage else ""), _chunk(None, "length")):
+        for chunk in stage.apply(sent):
+            transcript.add_chunk(chunk)
+    (call,) = transcript.choices[0].answer["tool_calls"]
+    assert call["function"] == {"name": "look", "arguments": "" if type(stage) is ToolCallStage else '{"input":"'}
+    assert transcript.finish_reason == "length"
+
+
+@pytest.mark.parametrize(("only", "thought"), [(None, {}), ("look", {"reasoning_content": "Hm."})])
+def test_nothing_is_called_where_the_cut_leaves_open_what(only: str | None, thought: dict[str, str]) -> None:
+    stage = ToolCallStage(only, "stop")
+    sent = [_chunk(None, role="assistant", **thought), _chunk(None, "length")]
+    deltas = [out["choices"][0]["delta"] for chunk in sent for out in stage.apply(chunk)]
+    assert not any("tool_calls" in delta for delta in deltas)
 
 
 def test_reasoning_and_usage_beside_a_forced_call_pass_through() -> None:

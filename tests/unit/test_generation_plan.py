@@ -40,6 +40,28 @@ def test_plain_chat_needs_no_stages(fields: dict[str, Any], stream: bool) -> Non
     assert sent["stream"] is True
 
 
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("fields", [{}, {"n": 2}, {"logprobs": True}, {"tools": TOOLS, "tool_choice": "required"}])
+def test_answer_of_no_tokens_says_nothing(limit: str, fields: dict[str, Any]) -> None:
+    stage = _plan({"messages": HELLO, limit: 0, **fields}).stages[-1]
+    said: list[Any] = [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}]},
+        {
+            "choices": [
+                {"index": 0, "delta": {"content": "Hi", "tool_calls": []}, "logprobs": {}, "finish_reason": None}
+            ]
+        },
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}},
+    ]
+    assert [changed for chunk in said for changed in stage.apply(chunk)] == [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]},
+        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}},
+    ]
+
+
 @pytest.mark.parametrize("choice", ["required", TOOLS[1]])
 @pytest.mark.parametrize("n", [1, 3])
 def test_external_engine_gets_the_request_unchanged(choice: Any, n: int) -> None:

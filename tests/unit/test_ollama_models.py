@@ -9,6 +9,7 @@ import pytest
 
 from mistral_api.model_files.model_card import ModelCard, ModelCards
 from mistral_api.settings import Settings
+from mistral_api.upstream.catalogue import Catalogue
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.ollama_models import OllamaModels, human_number
 from mistral_api.upstream.slot_owners import Sharing
@@ -43,6 +44,16 @@ def models(data_dir: Path) -> OllamaModels:
 )
 def test_model_is_found_by_the_names_that_ollama_would_use(models: OllamaModels, requested: str, served: str) -> None:
     assert models.served_name(requested) == served
+
+
+def test_wanted_contexts_are_logged_once_for_each_power_of_two(
+    models: OllamaModels, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Catalogue, "known_window", lambda _catalogue: 4096)
+    with caplog.at_level("INFO"):
+        for wanted in (4096, *range(5000, 8000), 2000, *range(8192, 9000), 2**31 - 1):
+            models.note_wanted_context(wanted)
+    assert [record.args for record in caplog.records] == [(5000, 4096), (8192, 4096), (2**31 - 1, 4096)]
 
 
 def test_card_is_read_again_when_the_file_has_changed(tmp_path: Path) -> None:

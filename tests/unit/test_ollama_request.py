@@ -45,9 +45,14 @@ def test_ollama_options_get_their_names_in_llama_cpp_and_others_are_dropped() ->
     assert chat == {**head, **SAMPLING, "messages": HI}
 
 
-@pytest.mark.parametrize("limit", [-1, -2, None])
-def test_ollama_limit_below_zero_is_none(limit: int | None) -> None:
+@pytest.mark.parametrize("limit", [0, -1, -2])
+def test_ollama_limit_below_one_is_none(limit: int) -> None:
     assert "max_tokens" not in _chat(options={"num_predict": limit})
+    assert _generated(prompt="a", suffix="b", options={"num_predict": limit})[1]["n_predict"] == -1
+
+
+def test_ollama_limit_may_be_null() -> None:
+    assert "max_tokens" not in _chat(options={"num_predict": None})
 
 
 def test_ollama_stop_may_be_one_string_and_an_empty_one_is_none() -> None:
@@ -142,6 +147,12 @@ def test_ollama_messages_keep_thinking_images_and_text_arguments() -> None:
     assert user == {"role": "user", "content": [{"type": "text", "text": "Look"}, *parts]}
     assert (answer["content"], answer["reasoning_content"]) == ("I see", "Hm")
     assert (answer["tool_calls"] or [])[0]["function"]["arguments"] == '{"a": 2}'
+
+
+@pytest.mark.parametrize("image", ["ü" * 12, "\u0663", "A", "=", "no base64 at all"])
+def test_ollama_image_that_is_no_base64_is_left_to_the_model_server(image: str) -> None:
+    (user,) = chat_messages([{"role": "user", "content": "", "images": [image]}])
+    assert user["content"] == [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}]
 
 
 def test_ollama_prompt_with_system_and_context_is_a_chat() -> None:

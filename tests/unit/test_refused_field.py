@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mistral_api.errors import ApiError, ModelServerRefused
 from mistral_api.generation.anthropic_renderer import anthropic_error
@@ -118,6 +120,16 @@ SCHEMA = "JSON schema error at #/properties/a: unrecognized type foo"
             {"input": [{"type": "function_call", "arguments": "{}"}, {"type": "function_call", "arguments": "{"}]},
             "input[1].arguments",
         ),
+        (
+            "Failed to parse tool call arguments as JSON: x",  # a custom tool's call, then calls as Ollama has them
+            {
+                "messages": [
+                    {"tool_calls": [{"custom": {"input": "{"}}, {"function": {"name": "f"}}]},
+                    {"tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
+                ]
+            },
+            "messages",
+        ),
         ("Infill is not supported by this model: prefix token is missing. ", {"input_prefix": "a"}, "model"),
         ("Field 'n_probs': number out of range", {"top_logprobs": 2}, "top_logprobs"),
         ("Field 'stop': number out of range", {"stop_sequences": ["a"]}, "stop_sequences"),
@@ -135,6 +147,41 @@ def test_refusal_names_the_part_of_the_client_s_own_request(
     for _ in range(2):  # a failure may pass two places that complete it
         name_refused_field(error, body)
         assert error.param == param
+
+
+# What stands in requests of any of the APIs, in places where it may and may not.
+KEYS = st.sampled_from(
+    [
+        *("messages", "input", "prompt", "images", "tool_calls", "function", "arguments", "content", "type", "tools"),
+        *("functions", "parameters", "input_schema", "response_format", "json_schema", "schema", "text", "format"),
+        *("output_config", "grammar", "source", "output", "name", "item", "custom", "multimodal_data"),
+        *("chat_template_kwargs", "enable_thinking", "role"),
+    ]
+)
+WORDS = st.sampled_from(["", "{", "{}", "image", "function_call", "file"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 9) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=25,
+)
+SENTENCES = st.sampled_from(
+    [
+        *(IMAGE, AUDIO, OTHER, TOOL_SCHEMA, SCHEMA, "JSON schema conversion failed:\nno reason"),
+        *("Failed to parse grammar", "Failed to load image or audio file", "Prompt contains invalid tokens"),
+        *("Multimodal data provided, but no", "Failed to parse tool call arguments as JSON: x"),
+        *("Cannot have 2 or more assistant messages at the end", 'invalid type for "enable_thinking"'),
+        *("Field 'response_format': bad", "Failed to parse messages", "else"),
+    ]
+)
+
+
+@settings(max_examples=300)
+@given(SENTENCES, st.dictionaries(KEYS, VALUES, max_size=5))
+def test_no_body_keeps_a_refusal_from_the_client(message: str, body: dict[str, Any]) -> None:
+    error = _refusal(message)
+    assert isinstance(error, ModelServerRefused)
+    name_refused_field(error, body)
+    assert error.param is None or isinstance(error.param, str)
 
 
 @pytest.mark.parametrize("field", ["messages", "input", "prompt", "input_prefix"])

@@ -142,6 +142,18 @@ def test_bad_responses_request_field_is_refused_by_name(changes: dict[str, Any],
     assert param in refusal.message
 
 
+def test_tools_of_which_none_can_be_called_are_refused_by_the_reason() -> None:
+    empty: dict[str, Any] = {"type": "namespace", "name": "eyes", "tools": []}
+    body = {"input": "x", "tools": [empty], "tool_choice": "required"}
+    refusal = load_error(SCHEMA, body)
+    assert (refusal.param, refusal.message) == (
+        "tools",
+        "Invalid 'tools': no namespace has a tool, and a call is demanded.",
+    )
+    refusal = load_error(SCHEMA, body | {"tools": [empty, {"type": "web_search"}]})
+    assert refusal.param == "tools[1].type"
+
+
 def test_hosted_tool_is_refused_with_an_explanation() -> None:
     refusal = load_error(SCHEMA, {"input": "x", "tools": [{"type": "web_search"}], "tool_choice": "required"})
     assert refusal.message == (

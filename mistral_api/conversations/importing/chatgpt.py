@@ -49,6 +49,7 @@ from mistral_api.conversations.importing.source_values import (
 )
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ContentPart, MessageContent
+from mistral_api.system.data_urls import data_url
 
 FORMAT = "chatgpt"
 # ``file-service://file-abc``, ``sediment://file_abc``
@@ -86,7 +87,7 @@ class AttachmentStore:
         except (zipfile.BadZipFile, zlib.error):
             return None
         media_type = next((kind for signature, kind in _SIGNATURES if data.startswith(signature)), None)
-        return f"data:{media_type};base64,{base64.b64encode(data).decode()}" if media_type else None
+        return data_url(media_type, base64.b64encode(data).decode()) if media_type else None
 
 
 def read_conversation(value: JsonObject, attachments: AttachmentStore) -> SourceConversation:
