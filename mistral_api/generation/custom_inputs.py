@@ -11,10 +11,12 @@ from mistral_api.errors import InvalidRequest
 from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
 from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
 from mistral_api.grammars.patterns import text_grammar, whole_string_pattern
+from mistral_api.grammars.request_budget import charged, seconds_left
 from mistral_api.grammars.sized_cache import SizedCache
 from mistral_api.grammars.time_limit import time_limit
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import FunctionDefinition, GrammarDefinition
+from mistral_api.wire.constraint_cost import TOO_COSTLY
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint
 
 _TEXT: JsonObject = {"type": "string"}
@@ -52,13 +54,22 @@ def input_form(syntax: str, definition: str) -> InputForm:
 
     A pattern does it wherever the tool is called. A grammar that no regular expression says, since its rules call
     themselves, is enforced where the call is forced. One that takes too long to translate is not enforced.
+
+    Raises InvalidRequest where those of the request take too long together.
     """
     form = _forms.find((syntax, definition))
     if form is None:
-        with time_limit():
+        _require_time()
+        with charged(), time_limit():
             form = _new_form(syntax, definition)
         _forms.add((syntax, definition), form)
     return form
+
+
+def _require_time() -> None:
+    if not seconds_left():
+        text = "'tools' is refused: the grammars of its custom tools take too long to translate together."
+        raise InvalidRequest(text, code=TOO_COSTLY, param="tools")
 
 
 def _new_form(syntax: str, definition: str) -> InputForm:

@@ -24,6 +24,7 @@ from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.stages import StagedStream
 from mistral_api.generation.stored_completion import store_completion
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback, new_slot_seed
+from mistral_api.grammars.request_budget import request_budget
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.recording.recorder import Recorder
@@ -101,6 +102,7 @@ class Generator:
         """Give answers again that this cache has, if there is one. Call it before the first request."""
         self._answers = answers
 
+    @request_budget()
     def generate(self, endpoint: Endpoint, request: RequestContext) -> GenerationResult:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())

@@ -241,7 +241,7 @@ class _LarkParser:
                 self._refuse(last)
             if end < text:
                 shown = f"{token.text}..{last.text}"
-                raise Untranslatable(f"the range '{shown}' in line {token.line} is out of order")
+                raise InvalidSyntax(f"the range '{shown}' in line {token.line} is out of order")
             return Characters(from_ranges([(ord(text), ord(end))]))
         letters = [exactly(of(letter)) for letter in text]
         ignore_case = token.text.endswith("i")

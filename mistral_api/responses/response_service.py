@@ -19,6 +19,7 @@ from mistral_api.generation.ignored_tools import ignored_types
 from mistral_api.generation.plan import PlanRequest
 from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.grammars.request_budget import request_budget
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item, Response, ResponsePayload
 from mistral_api.responses.background import BackgroundResponse, BackgroundRunner
@@ -75,6 +76,7 @@ class ResponseService:
         self._contexts = contexts
         self._background = background
 
+    @request_budget()
     def respond(self, request: RequestContext) -> ResponseResult:
         """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self._generator.exchange(_PATH, request)
@@ -164,6 +166,7 @@ class ResponseService:
                 param="previous_response_id",
             )
 
+    @request_budget()
     def count_input_tokens(self, request: RequestContext) -> int:
         """Return how many tokens the prompt of a request has. Raises our exceptions."""
         payload = load(_COUNT_REQUEST, request.body)

@@ -106,7 +106,7 @@ def test_schema_that_no_gate_has_seen_is_refused_as_the_gate_does(payload: Any, 
 
 
 def test_schemas_of_a_request_have_a_bound_of_time_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mistral_api.constraints.schemas.admission._MOST_SECONDS", 0.0)
+    monkeypatch.setattr("mistral_api.grammars.request_budget.MOST_SECONDS", 0.0)
     body = {"tools": [TOOL]}
     with pytest.raises(InvalidRequest, match="too long to compile together") as refused:
         enforced_constraints(find_schemas(body), body)

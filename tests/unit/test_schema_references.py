@@ -34,6 +34,7 @@ def test_other_references_are_followed_and_written_as_what_they_lead_to(schema: 
     [
         ({"$dynamicRef": "#n", "$dynamicAnchor": "n"}, "", "it refers to itself without an end"),
         ({"$dynamicRef": "#n"}, ".$dynamicRef", "leads to no schema"),
+        ({"$dynamicRef": "http://[#x"}, ".$dynamicRef", "leads to no schema"),
         ({"$dynamicRef": "#n", "$defs": _two(**{"$dynamicAnchor": "n"})}, ".$dynamicRef", _TWO),
         ({"$ref": "n", "$defs": _two(**{"$id": "n"})}, ".$ref", _TWO),
         ({"$ref": "n#/type", "$defs": _two(**{"$id": "n"})}, ".$ref", _TWO),

@@ -12,13 +12,12 @@ from mistral_api.constraints.schemas.enforced import Form, enforce_schema
 from mistral_api.constraints.schemas.errors import SchemaRefused
 from mistral_api.constraints.schemas.remembered import Enforced
 from mistral_api.errors import InvalidRequest
+from mistral_api.grammars.request_budget import charged, seconds_left
 from mistral_api.wire.constraint_cost import TOO_COSTLY, check_grammar_cost
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint, schema_constraint
 from mistral_api.wire.constraints import check_schema
 
 INVALID = "invalid_json_schema"
-# Of processor time, for all schemas of a request; one that takes longer by itself is refused (``deadline``).
-_MOST_SECONDS = 4.0
 # What only requests without a chat have.
 _PROMPTS = ("prompt", "input_prefix")
 
@@ -33,15 +32,16 @@ def enforced_constraints(
     """
     answer = Form.TEXT if any(name in body for name in _PROMPTS) else Form.ANSWER
     strict = Form.ANSWER if forced else Form.STRICT_TOOL
-    deadline = Deadline(_MOST_SECONDS)
-    return [
-        _constraint(each, answer if not each.of_tool else strict if each.strict else Form.TOOL, deadline)
-        for each in schemas
-    ]
+    deadline = Deadline(seconds_left())
+    with charged():
+        return [
+            _constraint(each, answer if not each.of_tool else strict if each.strict else Form.TOOL, deadline)
+            for each in schemas
+        ]
 
 
 def _constraint(placed: PlacedSchema, form: Form, deadline: Deadline) -> Constraint:
-    """Return the constraint of a schema. ``deadline``: for all schemas of the request."""
+    """Return the constraint of a schema. ``deadline``: for all constraints of the request."""
     if deadline.is_over:
         text = f"'{placed.path}' is refused: the schemas of the request take too long to compile together."
         raise InvalidRequest(text, code=TOO_COSTLY, param=placed.path)
