@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NoReturn
 
 import orjson
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types.ollama import OllamaProgress, OllamaVersion
@@ -85,16 +85,16 @@ def delete() -> NoReturn:
     _refuse("deletes no models")
 
 
-@blueprint.post("/blobs/<digest>")
-def add_blob(digest: str) -> NoReturn:
-    """Refused: models are the operator's."""
+@blueprint.route("/blobs/<digest>", methods=["HEAD", "POST"])
+def add_blob(digest: str) -> Response:
+    """Refused: models are the operator's.
+
+    Whoever asks whether the file is there is told 404, as by Ollama (``HeadBlobHandler`` in ollama/ollama,
+    ``server/routes.go``).
+    """
+    if request.method == "HEAD":
+        return Response(status=404)
     _refuse("takes no files of models")
-
-
-@blueprint.route("/blobs/<digest>", methods=["HEAD"])
-def find_blob(digest: str) -> Response:
-    """404, as Ollama says of a file that is not there (``HeadBlobHandler`` in ollama/ollama, ``server/routes.go``)."""
-    return Response(status=404)
 
 
 def _refuse(does: str) -> NoReturn:

@@ -107,8 +107,11 @@ def test_call_that_is_cut_off_at_once_is_its_item(http: requests.Session, server
     for tool, choice, limit in ((NOTE, "required", 1), (NOTE, {"type": "custom", "name": "note"}, 6),
                                 ({"type": "shell", "environment": {"type": "local"}}, "required", 2)):  # fmt: skip
         body = {"input": "x", "tools": [tool], "tool_choice": choice, "temperature": 0, "max_output_tokens": limit}
-        made = http.post(f"{server.url}/v1/responses", json=body, timeout=60).json()
+        streamed = http.post(f"{server.url}/v1/responses", json=body | {"stream": True, "background": True}, timeout=60)
+        events = [orjson.loads(line[6:]) for line in streamed.content.splitlines() if line.startswith(b"data: {")]
+        made = events[-1]["response"]
         (item,) = made["output"]
+        assert [each["item"] for each in events if each["type"] == "response.output_item.done"] == [item]
         kind = "custom_tool_call" if tool is NOTE else "shell_call"
         assert (item["type"], item["status"], made["status"]) == (kind, "incomplete", "incomplete")
         again = {"input": "Go on.", "previous_response_id": made["id"], "max_output_tokens": 1}
