@@ -92,9 +92,9 @@ def add_blob(digest: str) -> Response:
     Whoever asks whether the file is there is told 404, as by Ollama (``HeadBlobHandler`` in ollama/ollama,
     ``server/routes.go``).
     """
-    if request.method == "HEAD":
-        return Response(status=404)
-    _refuse("takes no files of models")
+    if request.method != "HEAD":
+        _refuse("takes no files of models")
+    return Response(status=404)
 
 
 def _refuse(does: str) -> NoReturn:
