@@ -21,7 +21,13 @@ def shown(server: Server) -> str:
     for stream in (False, True):
         answer = requests.post(f"{server.url}/v1/chat/completions", json=CHAT | {"stream": stream}, timeout=60)
         assert answer.ok, answer.text
-    return requests.get(f"{server.url}/metrics", timeout=10).text
+
+    def text() -> str | None:
+        shown = requests.get(f"{server.url}/metrics", timeout=10).text
+        return shown if value(samples_of(shown), "model_server_metrics_up", server="model-server") == 1 else None
+
+    # An engine that still works at what another test has left answers no question meanwhile.
+    return wait_for(text, "the model server's own metrics")
 
 
 def _heads(text: str) -> dict[str, dict[str, str]]:
