@@ -27,7 +27,8 @@ def shown(server: Server) -> str:
         return shown if value(samples_of(shown), "model_server_metrics_up", server="model-server") == 1 else None
 
     # An engine that still works at what another test has left answers no question meanwhile.
-    return wait_for(text, "the model server's own metrics")
+    found: str = wait_for(text, "the model server's own metrics")
+    return found
 
 
 def _heads(text: str) -> dict[str, dict[str, str]]:
