@@ -36,7 +36,7 @@ def time_limit(seconds: float = MOST_SECONDS) -> Iterator[None]:
 def check_time() -> None:
     """Raise TooSlow, which is Untranslatable, when the time that was set by :func:`time_limit` is over."""
     deadline = _deadline.get()
-    if deadline is not None and time.thread_time() > deadline:
+    if deadline is not None and time.thread_time() >= deadline:
         raise TooSlow
 
 

@@ -38,9 +38,10 @@ CHAT, COMPLETION = "/v1/chat/completions", "/completion"
 GENERATIONS = (CHAT, COMPLETION, "/v1/messages", "/v1/responses", "/v1/completions")
 # In these folders of a DATA_DIR are conversations.
 CONTENT_FOLDERS = ("journal", "slots", "postgres")
-# What stays without stored content: the names by which sessions, callers and keys are known.
-IDENTIFIER = re.compile(r"session|conversation\b|\.user\b")
-SESSION = re.compile(r"^a session$|\.session_id$")
+# What stays without stored content: the names by which sessions, callers, keys and models are known.
+IDENTIFIER = re.compile(r"session|conversation\b|\.user\b|\.model\b")
+# What the line of a request names: its session, and the model that it asked for.
+LOGGED = re.compile(r"^a session$|\.session_id$|\.model( \(a text\))?$")
 # The names and owners of API keys, which administrators choose.
 KEY_NAMES, FILES_WITH_KEY_NAMES = ("post /v1/keys.name", "post /v1/keys.owner"), ("api-keys.json", "audit.jsonl")
 # These files hold secrets by design, and nobody else may read them.
@@ -221,8 +222,8 @@ def _misplaced(folder: Path, marks: Marks, *, content_is_kept: bool) -> list[str
         if content_is_kept and path.suffix != ".log" and any(part in CONTENT_FOLDERS for part in inner):
             continue
         places = {marks.place_of(match.decode()) for match in marks.pattern.findall(path.read_bytes())}
-        if path.suffix == ".log":  # the line of a request names its session
-            places = {place for place in places if not SESSION.search(place)}
+        if path.suffix == ".log":
+            places = {place for place in places if not LOGGED.search(place)}
         if path.name in FILES_WITH_KEY_NAMES:
             places = {place for place in places if not place.startswith(KEY_NAMES)}
         found += [f"{path.name}: {place}" for place in sorted(places)]

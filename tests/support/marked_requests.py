@@ -68,7 +68,7 @@ def _refused_field(sent: Sent) -> str | None:
 
 def _shortness(schema: dict[str, Any]) -> dict[str, int]:
     """Return the field that keeps the answer to a request of this schema short."""
-    return dict([(name, value) for name, value in LENGTHS.items() if name in schema["properties"]][:1])
+    return dict([(name, value) for name, value in LENGTHS.items() if name in schema.get("properties", {})][:1])
 
 
 class MarkedOperations:
@@ -125,7 +125,8 @@ class MarkedOperations:
     def _valid_bodies(self, schema: dict[str, Any], place: str) -> Iterator[dict[str, Any]]:
         """Yield bodies with all fields, each value of each field in one of them, streams and others."""
         by_name = {
-            name: self._values.valid_values(each, f"{place}.{name}") for name, each in schema["properties"].items()
+            name: self._values.valid_values(each, f"{place}.{name}")
+            for name, each in schema.get("properties", {}).items()
         }
         needed = {*schema.get("required", ())}
         by_name = {name: values for name, values in by_name.items() if name in needed or self._marks.any_in(values)}
@@ -146,11 +147,11 @@ class MarkedOperations:
 
     def _invalid_bodies(self, schema: dict[str, Any], place: str) -> Iterator[dict[str, Any]]:
         needed = {
-            name: self._values.valid_values(schema["properties"][name], f"{place}.{name}")[0]
+            name: self._values.valid_values(schema.get("properties", {})[name], f"{place}.{name}")[0]
             for name in schema.get("required", ())
         }
         needed |= _shortness(schema)
-        for name, each in schema["properties"].items():
+        for name, each in schema.get("properties", {}).items():
             for value in self._values.invalid_values(each, f"{place}.{name}"):
                 yield needed | {name: value}
         unknown = self._marks.new(f"{place} (unknown field)")

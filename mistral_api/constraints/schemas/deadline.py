@@ -26,7 +26,7 @@ class Deadline:
     @property
     def is_over(self) -> bool:
         """Whether the time is over."""
-        return time.monotonic() > self._earliest and time.thread_time() > self._end
+        return time.monotonic() >= self._earliest and time.thread_time() >= self._end
 
     def check(self) -> None:
         """Raise SchemaRefused where the time is over."""
