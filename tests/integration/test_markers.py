@@ -41,7 +41,7 @@ CONTENT_FOLDERS = ("journal", "slots", "postgres")
 # What stays without stored content: the names by which sessions, callers, keys and models are known.
 IDENTIFIER = re.compile(r"session|conversation\b|\.user\b|\.model\b")
 # What the line of a request names: its session, and the model that it asked for.
-LOGGED = re.compile(r"^a session$|\.session_id$|\.model( \(a text\))?$")
+LOGGED = re.compile(r"^a session$|\.session_id$|\.model( \(.*\))?$")
 # The names and owners of API keys, which administrators choose.
 KEY_NAMES, FILES_WITH_KEY_NAMES = ("post /v1/keys.name", "post /v1/keys.owner"), ("api-keys.json", "audit.jsonl")
 # These files hold secrets by design, and nobody else may read them.

@@ -15,7 +15,13 @@ from tests.support.marked_values import Marks, SchemaMarker
 
 METHODS = ("get", "post", "patch", "delete")
 # The fields for the length of an answer: one of them is in every request, so that generations stay short.
-LENGTHS = {"max_output_tokens": 16, "max_completion_tokens": 1, "n_predict": 1, "max_tokens": 1}
+LENGTHS = {
+    "max_output_tokens": 16,
+    "max_completion_tokens": 1,
+    "n_predict": 1,
+    "max_tokens": 1,
+    "options": {"num_predict": 1},  # Ollama's
+}
 SECONDS = 60.0
 # What would end the test's own access, or stop the model server.
 _LEFT_OUT = {("delete", "/v1/keys/{key_id}"), ("post", "/models/unload"), ("post", "/models/load")}
@@ -66,7 +72,7 @@ def _refused_field(sent: Sent) -> str | None:
     return found[1] if found else None
 
 
-def _shortness(schema: dict[str, Any]) -> dict[str, int]:
+def _shortness(schema: dict[str, Any]) -> dict[str, object]:
     """Return the field that keeps the answer to a request of this schema short."""
     return dict([(name, value) for name, value in LENGTHS.items() if name in schema.get("properties", {})][:1])
 
