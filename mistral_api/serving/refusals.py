@@ -26,7 +26,8 @@ class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no type hints
         """Write the response and close the connection: where its next request would begin is unknown."""
         error = _error_of(self.request.error)
         shown_id = str(new_id())
-        body = b"" if self.request.command == "HEAD" else orjson.dumps(error_body(error, self.request.path, shown_id))
+        whole = error_body(error, self.request.asked_path, shown_id)
+        body = b"" if self.request.command == "HEAD" else orjson.dumps(whole)
         headers = error_headers(error) | {"Content-Type": "application/json", "X-Request-Id": shown_id}
         self.channel.refused = True
         self.status = f"{error.status} {HTTPStatus(error.status).phrase}"

@@ -57,6 +57,8 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
 
     # For a request that is refused before they are known.
     path = command = request_uri = ""
+    # What was asked for, also where the head is refused: an error has the shape of that API. No log names it.
+    asked_path = ""
     body_rcv: Any
 
     def __init__(
@@ -127,11 +129,12 @@ class RequestParser(HTTPRequestParser):  # type: ignore[misc] # waitress has no 
 
     def parse_header(self, header_plus: bytes) -> None:
         """Take over what the head of the request says. Raises ApiError."""
-        self.path = _requested_path(header_plus)  # the error has the shape of the API that was asked
+        self.asked_path = _requested_path(header_plus)
         head = parse_head(header_plus, self._limits)
         self.command, self.version, self.headers = head.method, head.version, head.headers
         self.request_uri = f"{head.path}?{head.query}" if head.query else head.path
         self.path, self.query = canonical_path(unquote_bytes_to_wsgi(head.path.encode())), head.query
+        self.asked_path = self.path
         self.proxy_scheme = self.proxy_netloc = self.fragment = ""
         self.url_scheme = self.adj.url_scheme
         connection = head.headers.get("CONNECTION", "").lower()

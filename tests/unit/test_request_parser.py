@@ -311,5 +311,5 @@ def test_path_of_a_refused_request_is_known_for_the_shape_of_its_error() -> None
     for path in ("/api/chat", "/v1/messages"):
         parser = make_parser()
         feed(parser, with_headers(f"Content-Length: {BODY_BYTES + 1}", first=f"POST {path}?beta=true HTTP/1.1"))
-        assert (parser.error.status, parser.path) == (413, path)
+        assert (parser.error.status, parser.asked_path) == (413, path)
         parser.close()
