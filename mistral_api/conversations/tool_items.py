@@ -35,6 +35,8 @@ SHELL_OUTPUT, LOCAL_SHELL_OUTPUT = "shell_call_output", "local_shell_call_output
 APPLY_PATCH_OUTPUT, TOOL_SEARCH_OUTPUT = "apply_patch_call_output", "tool_search_output"
 # The one argument of the function that a custom tool becomes.
 INPUT = "input"
+# How the arguments with it begin, as JSON without white space.
+INPUT_OPENING = f'{{"{INPUT}":"'
 # The tools whose name is their type, by the type of their calls.
 TOOL_OF_CALL = {
     SHELL_CALL: "shell",

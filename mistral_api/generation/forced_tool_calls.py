@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from mistral_api.conversations.tool_items import is_json
+from mistral_api.conversations.tool_items import INPUT_OPENING, is_json
 from mistral_api.generation.stages import ChunkStage
 from mistral_api.payload_types import JsonObject, omit, pick
 from mistral_api.payload_types.chat import ChatPayload, ResponseFormat, Tool
@@ -97,7 +97,6 @@ def parameters_of(tool: Tool) -> JsonObject:
     return schema if "type" in schema or "$ref" in schema else schema | {"type": "object"}
 
 
-_INPUT_OPENING = '{"input":"'
 _OPENING = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:\\.|[^"\\])*")\s*,\s*"arguments"\s*:\s*')
 # What belongs to a whole chunk of the model server: it goes out once, with the last chunk made of it.
 _CHUNK_EXTRAS = ("timings", "prompt_progress")
@@ -205,4 +204,4 @@ class InputStage(ToolCallStage):
     def _read_arguments(self, call: _Call, *, last: bool) -> str:
         text = orjson.dumps(call.unsent).decode()[1:-1]
         call.unsent = ""
-        return text if call.arguments else _INPUT_OPENING + text
+        return text if call.arguments else INPUT_OPENING + text

@@ -6,13 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 
-from mistral_api.conversations.tool_items import CUSTOM_CALL, INPUT, TOOL_OF_CALL
+from mistral_api.conversations.tool_items import CUSTOM_CALL, INPUT_OPENING, TOOL_OF_CALL
 from mistral_api.generation.stages import ChunkStage
 from mistral_api.generation.tool_catalogue import CatalogueTool, ToolCatalogue
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.completions import Chunk, ChunkChoice, Delta, ToolCallDelta
 
-_OPENING = f'{{"{INPUT}":"'
 _BLANKS = re.compile(r"\s+")
 # What of a JSON string can be decoded now: an escape may still lack digits, or the second half of a surrogate pair.
 _DECODABLE = re.compile(
@@ -48,8 +47,8 @@ class InputReader:
     def _open(self) -> bool:
         """Read as far as the string. Return whether what follows can be read."""
         compact = _BLANKS.sub("", self._unread)
-        if not compact.startswith(_OPENING):
-            self._state = "opening" if _OPENING.startswith(compact) else "bare"
+        if not compact.startswith(INPUT_OPENING):
+            self._state = "opening" if INPUT_OPENING.startswith(compact) else "bare"
             return self._state == "bare"
         self._state = "string"
         self._unread = self._unread[self._unread.index(":") :].partition('"')[2]

@@ -14,11 +14,15 @@ _Value = TypeVar("_Value")
 
 
 class SizedCache(Generic[_Key, _Value]):
-    """The results that were used last, for any thread. ``size``: about how many bytes a key and its result take."""
+    """The results that were used last, for any thread."""
 
-    def __init__(self, size: Callable[[_Key, _Value], int], most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, size: Callable[[_Key, _Value], int], most_bytes: int = MOST_BYTES, *, largest: int | None = None
+    ) -> None:
+        """``size``: about how many bytes a key and its result take. ``largest``: the most that one may take."""
         self._size = size
         self.most_bytes = most_bytes
+        self._largest = most_bytes if largest is None else largest
         self._lock = threading.Lock()
         self._entries: LRUCache[_Key, tuple[_Value, int]] = LRUCache(most_bytes, getsizeof=lambda entry: entry[1])
 
@@ -38,5 +42,5 @@ class SizedCache(Generic[_Key, _Value]):
         """Keep a result, and drop those that were not used for the longest time. One that is too large is not kept."""
         size = self._size(key, value)
         with self._lock:
-            if size <= self.most_bytes:
+            if size <= self._largest:
                 self._entries[key] = value, size

@@ -67,7 +67,7 @@ class _StubServer(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def http_stub(handler: type[StubHandler], **attributes: object) -> Iterator[str]:
+def http_stub(handler: type[BaseHTTPRequestHandler], **attributes: object) -> Iterator[str]:
     """Run a server until the end of the block, and give its URL. Its handlers have these ``attributes``."""
     server = _StubServer(("127.0.0.1", 0), type("Handler", (handler,), attributes))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -37,7 +37,9 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.support.http_stub import http_stub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REVISIONS = ("main", COMMIT, "refs%2Fpr%2F1")
@@ -218,24 +220,10 @@ class _StorageHandler(_Handler):
 
 
 @contextlib.contextmanager
-def _run_server(handler: type[_Handler], hub: ModelHub) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {"hub": hub}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)
-
-
-@contextlib.contextmanager
 def model_hub(**files: bytes) -> Iterator[ModelHub]:
     """Run the hub and its storage."""
     hub = ModelHub(files)
-    with _run_server(_HubHandler, hub) as hub.url, _run_server(_StorageHandler, hub) as hub.storage_url:
+    with http_stub(_HubHandler, hub=hub) as hub.url, http_stub(_StorageHandler, hub=hub) as hub.storage_url:
         try:
             yield hub
         finally:

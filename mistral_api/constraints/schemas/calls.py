@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mistral_api.constraints.schemas.deadline import Deadline
-from mistral_api.constraints.schemas.enforced import Form, compile_program, written
+from mistral_api.constraints.schemas.enforced import ANY_ARGUMENTS, Form, compile_program, written
 from mistral_api.constraints.schemas.errors import SchemaRefused
 from mistral_api.constraints.schemas.remembered import Enforced, Remembered
 from mistral_api.constraints.schemas.values import Fields, Literals, Program, Property, Reference, Union, Value
@@ -36,7 +36,6 @@ class ToolRefused(SchemaRefused):
         self.index = index
 
 
-_ANY_ARGUMENTS: JsonObject = {"type": "object"}
 _remembered = Remembered()
 
 
@@ -59,7 +58,7 @@ def _enforced(tools: Sequence[CallableTool]) -> Enforced:
     try:
         return written(program, Deadline())
     except SchemaRefused:  # by all that the tools demand together: only the strict ones have to be exact
-        loose = [each if each.strict else replace(each, parameters=_ANY_ARGUMENTS) for each in tools]
+        loose = [each if each.strict else replace(each, parameters=ANY_ARGUMENTS) for each in tools]
         return written(_program(loose), Deadline())
 
 

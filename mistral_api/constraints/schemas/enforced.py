@@ -32,7 +32,7 @@ class Form(Enum):
 
 
 # What is enforced of a tool that no arguments fit, or whose schema is beyond all measure.
-_ANY_ARGUMENTS: JsonObject = {"type": "object"}
+ANY_ARGUMENTS: JsonObject = {"type": "object"}
 _TOO_DEEP = "it is nested too deeply"
 _STRICTNESS = {
     Form.ANSWER: Strictness(),
@@ -69,7 +69,7 @@ def _outcome(schema: JsonObject, form: Form) -> Outcome:
             return Enforced(grammar=_grammar(program, deadline))
         return Enforced(schema) if program.faithful and not program.needs_grammar else written(program, deadline)
     except SchemaRefused as refused:
-        return Enforced(dict(_ANY_ARGUMENTS)) if _STRICTNESS[form].lenient else refused
+        return Enforced(dict(ANY_ARGUMENTS)) if _STRICTNESS[form].lenient else refused
 
 
 def compile_program(schema: JsonObject, form: Form, first: int) -> Program:
@@ -83,7 +83,7 @@ def compile_program(schema: JsonObject, form: Form, first: int) -> Program:
     except SchemaRefused:
         if not strictness.lenient:
             raise
-        return _compiled(_ANY_ARGUMENTS, strictness, Deadline(), first)
+        return _compiled(ANY_ARGUMENTS, strictness, Deadline(), first)
 
 
 def _compiled(schema: JsonObject, strictness: Strictness, deadline: Deadline, first: int) -> Program:
