@@ -156,33 +156,39 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
         """Answer the first request: on this thread as far as it computes, and in the loop where it only waits."""
         request = self.requests[0]
         if request.error:
-            task: Any = RefusalTask(self, request)
-            self._run(task, task.service)
-        else:
-            task = ResponseTask(self, request)
+            refusal = RefusalTask(self, request)
+            self._run(refusal, refusal.service)
+            self._end_request(refusal)
+            return
+        task = ResponseTask(self, request)
+        if self.connected:
             self._run(task, task.begin)
-            if task.runs_as_task and not task.failed:
-                self._loop.spawn(partial(self._send_as_task, task))
-                return
-            if not task.failed:
-                self._run(task, task.send)
-        self._end_request(task)
+        if task.runs_as_task:
+            self._loop.spawn(partial(self._send_as_task, task))
+        else:
+            self._send(task)
 
     def _send_as_task(self, task: ResponseTask) -> None:
         """Send a response in the loop, where it may wait for the model server."""
         heartbeat = Heartbeat(self._loop, task)
         try:
-            self._run(task, task.send)
+            self._send(task)
         finally:
             heartbeat.stop()
+
+    def _send(self, task: ResponseTask) -> None:
+        try:
+            if self.connected and not task.failed:
+                self._run(task, task.send)
+        finally:
+            self._run(task, task.close)
             self._end_request(task)
 
     def _run(self, task: Any, step: Callable[[], None]) -> None:
         """Do one step of an answer. A step that fails ends the connection, with an error where nothing was sent."""
         try:
-            if self.connected:
-                step()
-                return
+            step()
+            return
         except ClientDisconnected:
             log.debug("the client left while %s was served", task.request.path)
         except OSError as error:
@@ -217,6 +223,8 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
     def call_at_close(self, act: Callable[[], None]) -> None:
         """Have something done in the loop when the client leaves while its request is being served."""
         self._at_close.append(act)
+        if not self.connected:
+            self._loop.call_soon(self._tell_close)
 
     def write_soon(self, data: bytes) -> int:
         """Send, or keep until the client takes it; one that takes nothing is waited for.
@@ -286,6 +294,9 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
             self.request.close()
         if self._drained is not None:
             self._drained.set()
+        self._tell_close()
+
+    def _tell_close(self) -> None:
         acts, self._at_close = self._at_close, []
         for act in acts:
             act()

@@ -9,15 +9,14 @@ HEARTBEAT_SECONDS = 5.0
 
 
 class Heartbeat:
-    """Has the application say something every ``seconds`` in which nothing else is sent, until :meth:`stop`.
+    """Has the application say something every HEARTBEAT_SECONDS in which nothing else is sent, until :meth:`stop`.
 
     Everything here runs in the loop.
     """
 
-    def __init__(self, loop: EventLoop, task: ResponseTask, seconds: float = HEARTBEAT_SECONDS) -> None:
+    def __init__(self, loop: EventLoop, task: ResponseTask) -> None:
         self._loop = loop
         self._task = task
-        self._seconds = seconds
         self._pieces = task.pieces_sent
         self._stopped = task.while_waiting is None
         self._timer: LoopTimer | None = None
@@ -31,7 +30,7 @@ class Heartbeat:
 
     def _schedule(self) -> None:
         if not self._stopped:
-            self._timer = self._loop.call_later(self._seconds, self._beat)
+            self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
     def _beat(self) -> None:
         """Ask the application, which may have to wait for the model server: that is a task of its own."""

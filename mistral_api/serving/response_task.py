@@ -20,7 +20,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 
 class ResponseTask(WSGITask):  # type: ignore[misc] # waitress has no type hints
-    """One request on its way out: :meth:`begin`, then :meth:`send`."""
+    """One request on its way out: :meth:`begin`, :meth:`send`, and :meth:`close` at the end."""
 
     status: str
     response_headers: list[tuple[str, str]]
@@ -34,7 +34,7 @@ class ResponseTask(WSGITask):  # type: ignore[misc] # waitress has no type hints
     _body: Iterable[bytes] = ()
 
     def begin(self) -> None:
-        """Call the application. What it returns has to be sent, or closed, by :meth:`send`."""
+        """Call the application. What it returns is sent by :meth:`send`, and has to be closed in any case."""
         self.start()
         environ: dict[str, Any] = self.get_environment()
         environ[ON_DISCONNECT] = self.channel.call_at_close
@@ -58,16 +58,17 @@ class ResponseTask(WSGITask):  # type: ignore[misc] # waitress has no type hints
 
     def send(self) -> None:
         """Send the body, and end the response."""
-        try:
-            for chunk in self._body:
-                if chunk:
-                    self.write(chunk)
-            self._require_whole()
-            self.finish()
-        finally:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
+        for chunk in self._body:
+            if chunk:
+                self.write(chunk)
+        self._require_whole()
+        self.finish()
+
+    def close(self) -> None:
+        """Close the body, whether it was sent or not."""
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()
 
     def _require_whole(self) -> None:
         """Close the connection behind a body that is shorter than was said: its client would wait for the rest."""
