@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask, Response, current_app, g
 from flask.globals import request_ctx
 
+from mistral_api.event_loop.wsgi import RUNS_AS_TASK
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -36,7 +38,7 @@ class LazyResponse(Response):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Return the body, which begins the response when it is iterated."""
-        # TODO with the raw connections: environ[RUNS_AS_TASK] = True
+        environ[RUNS_AS_TASK] = True
         return _LazyBody(self, environ, start_response)
 
     def make(self) -> Response:
