@@ -135,6 +135,7 @@ def _measure_streams_of(path: EnginePath, streams: int, body: dict[str, Any], fi
         for share in ("p50", "p99"):
             figures.add(where, f"{name} {share}", found[what].get(share, float("nan")), "ms")
     figures.add(where, "complete", found["complete"], f"of {streams}", more_is_better=True)
+    figures.add(where, "refused", sum(found["statuses"].values()) - found["statuses"].get("200", 0), "")
     figures.add(where, "chunks", found["events"] / found["seconds"], "1/s", more_is_better=True)
     if path.pid is not None:
         figures.add(where, "processor time a chunk", (path.cpu_seconds() - before) / found["events"] * 1e6, "µs")
