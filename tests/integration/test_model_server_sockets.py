@@ -219,7 +219,7 @@ def test_request_has_one_head_with_what_every_request_has() -> None:
 def test_nothing_of_a_request_becomes_another_header(path: str, headers: Mapping[str, str]) -> None:
     with (
         closing(ModelServerConnections("http://127.0.0.1:1", 1)) as connections,
-        pytest.raises(ValueError, match="path|header"),
+        pytest.raises(ValueError, match=r"path|header"),
     ):
         connections.open(ModelServerRequest("GET", path, None, headers), DEADLINES, UpstreamCall())
 
