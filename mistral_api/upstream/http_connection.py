@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
 
 from mistral_api.event_loop import waiting
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -45,9 +44,13 @@ class HttpConnection:
         """Let a call shut the socket down."""
         call.attach(self._socket)
 
+    def has_expired(self, now: float) -> bool:
+        """Whether it has been idle for too long. ``now``: the monotonic clock."""
+        return now - self._last_used >= MAX_IDLE_SECONDS
+
     def is_usable(self, now: float) -> bool:
         """Whether another request may be sent. ``now``: the monotonic clock."""
-        if now - self._last_used >= MAX_IDLE_SECONDS:
+        if self.has_expired(now):
             return False
         try:
             # The socket's own method: that of a TLS socket takes no flags. Whatever can be read is the end.
@@ -58,9 +61,9 @@ class HttpConnection:
             return False
         return False
 
-    def note_idle(self) -> None:
-        """Note that its response has been read."""
-        self._last_used = time.monotonic()
+    def note_idle(self, now: float) -> None:
+        """Note that its response has been read. ``now``: the monotonic clock."""
+        self._last_used = now
 
     @property
     def can_be_used_again(self) -> bool:

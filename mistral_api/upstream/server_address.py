@@ -50,7 +50,11 @@ class ServerAddress:
         parts = urlsplit(url)
         host, default_port = parts.hostname or "", _DEFAULT_PORTS[parts.scheme]
         port = parts.port or default_port
-        shown = f"[{host.partition('%')[0]}]" if ":" in host else host.encode("idna").decode()
+        if ":" in host:
+            host = host.replace("%25", "%")  # before a zone (RFC 6874), which is of no concern to the server
+            shown = f"[{host.partition('%')[0]}]"
+        else:
+            shown = host.encode("idna").decode()
         user = parts.netloc.rpartition("@")[0]
         return cls(
             host=host,
