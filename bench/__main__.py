@@ -9,16 +9,21 @@ from pathlib import Path
 
 from bench.far_reads import measure_far_reads
 from bench.figures import Figures
-from bench.load import Plan, measure_messages, measure_recording_cost, measure_requests, measure_streams
+from bench.load import measure_messages, measure_recording_cost, measure_requests, measure_streams
+from bench.memory import measure_memory
 from bench.owners import measure_owners
+from bench.plan import Plan
 from bench.programs import BenchmarkError
 from bench.reads import measure_reads
+from bench.real_engine import measure_real_engine
 from bench.recognition import measure_recognition
 from bench.recording import measure_outage, measure_writer
 from bench.results import RESULTS, read_results, write_results
 from bench.running import running_stack
+from bench.startup import measure_startup
 from bench.tables import render_comparison, render_table
 from bench.validation import measure_validation
+from bench.waiting import measure_waiting
 from bench.warm import measure_warm_restart
 from mistral_api.system.exit_codes import ExitCode
 
@@ -27,6 +32,10 @@ SCENARIOS: dict[str, Callable[[Plan, Figures], None]] = {
     "requests": measure_requests,
     "streams": measure_streams,
     "messages": measure_messages,
+    "engine": measure_real_engine,
+    "memory": measure_memory,
+    "startup": measure_startup,
+    "waiting": measure_waiting,
     "recorded": measure_recording_cost,
 }
 # Several of them under one name.

@@ -2,71 +2,26 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import psutil
-
 from bench.figures import Figures
-from bench.paths import DIRECT, LITELLM, NGINX, OTHER, OURS, RELAY, UNRECORDED, EnginePath, running_paths
+from bench.memory import MemorySampler
+from bench.paths import DIRECT, LITELLM, NGINX, OURS, RELAY, UNRECORDED, EnginePath, running_paths
+from bench.plan import Plan, rounds_of
 from bench.programs import fake_engine, generate_load
 
-CLIENTS = (1, 16, 64)
-STREAMS = (32, 300, 1000)
 CHUNKS, CHUNKS_PER_SECOND = 100, 50
 MESSAGES = (1, 10, 100, 500, 1000, 2000)
 ANSWER_TOKENS = 16
 # A relay with a thread for each stream takes half a minute for a thousand of them.
 MOST_STREAMS = {RELAY: 300, LITELLM: 300}
 STREAM_DEADLINE_SECONDS = 60
-SAMPLE_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much is measured: so many rounds, so many seconds each, on these paths; ``other`` is another checkout.
-
-    ``clients`` and ``streams`` are the numbers of clients of the scenarios that have several.
-    """
-
-    rounds: int = 3
-    seconds: float = 2.0
-    peers: bool = False
-    other: Path | None = None
-    without: frozenset[str] = frozenset()
-    clients: tuple[int, ...] = CLIENTS
-    streams: tuple[int, ...] = STREAMS
-
-    def describe(self) -> dict[str, Any]:
-        """Return the plan as it stands in a file of results."""
-        return {
-            "rounds": self.rounds,
-            "seconds": self.seconds,
-            "peers": self.peers,
-            "other": None if self.other is None else str(self.other),
-        }
-
-    def paths(self, *names: str) -> list[str]:
-        """Return those of these paths that are to be measured, and the other checkout after our own."""
-        chosen = [name for name in names if name not in self.without and (name != LITELLM or self.peers)]
-        return chosen + [OTHER] * (self.other is not None and OURS in chosen)
 
 
 def chat_body(content: str, **fields: Any) -> dict[str, Any]:
     """Return a chat completion request of one message."""
     return {"model": "fake-engine", "messages": [{"role": "user", "content": content}], **fields}
-
-
-def rounds_of(paths: Sequence[EnginePath], rounds: int) -> Iterator[EnginePath]:
-    """Yield every path once each round, in an order that changes from round to round."""
-    for number in range(rounds):
-        shift = number % len(paths)
-        for path in (*paths[shift:], *paths[:shift]):
-            yield path
-            path.settle()
 
 
 def measure_requests(plan: Plan, figures: Figures) -> None:
@@ -140,36 +95,6 @@ def _measure_streams_of(path: EnginePath, streams: int, body: dict[str, Any], fi
     if path.pid is not None:
         figures.add(where, "processor time a chunk", (path.cpu_seconds() - before) / found["events"] * 1e6, "µs")
         figures.add(where, "memory a stream", memory.added / streams / 1024, "KB")
-
-
-class MemorySampler:
-    """Samples the memory of a path's first process during a block. ``added``: its most, less that at the beginning."""
-
-    def __init__(self, path: EnginePath) -> None:
-        self._process = None if path.pid is None else psutil.Process(path.pid)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self.before = self.most = self._resident()
-
-    @property
-    def added(self) -> int:
-        """Bytes."""
-        return self.most - self.before
-
-    def _resident(self) -> int:
-        return 0 if self._process is None else int(self._process.memory_info().rss)
-
-    def _sample(self) -> None:
-        while not self._ended.wait(SAMPLE_SECONDS):
-            self.most = max(self.most, self._resident())
-
-    def __enter__(self) -> MemorySampler:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._ended.set()
-        self._thread.join()
 
 
 def measure_messages(plan: Plan, figures: Figures) -> None:

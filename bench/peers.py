@@ -13,7 +13,9 @@ from pathlib import Path
 
 from bench.programs import BenchmarkError, cache_folder
 from bench.running import ServerCommand, free_port, running_server
+from mistral_api.model_files.served_model import demo_model_path
 
+LLAMA_CPP_PYTHON = "llama-cpp-python"
 LITELLM_REQUIREMENT = "litellm[proxy]==1.110.2"
 LLAMA_CPP_PYTHON_REQUIREMENT = "llama-cpp-python[server]==0.3.36"
 # llama-cpp-python is compiled where its index has no wheel for this machine.
@@ -71,5 +73,18 @@ def running_litellm(engine: int, header: str | None) -> Iterator[tuple[int, int]
             Path(folder),
             "/health/liveliness",
         )
+        with running_server(server) as process:
+            yield port, process.pid
+
+
+@contextlib.contextmanager
+def running_llama_cpp_python(threads: int, context: int) -> Iterator[tuple[int, int]]:
+    """Run llama-cpp-python's server with the demo model until the end of the block; yield its port and its process."""
+    programs, port = environment_of(LLAMA_CPP_PYTHON, LLAMA_CPP_PYTHON_REQUIREMENT), free_port()
+    arguments = {"model": demo_model_path(), "host": "127.0.0.1", "port": port, "n_threads": threads, "n_ctx": context}
+    words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
+    with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
+        command = [str(programs / "python"), "-m", "llama_cpp.server", *words]
+        server = ServerCommand(command, port, None, Path(folder) / "output", Path(folder), "/v1/models")
         with running_server(server) as process:
             yield port, process.pid

@@ -46,6 +46,11 @@ def free_port() -> int:
         return port
 
 
+def python_of(root: Path) -> str:
+    """Return the Python of a checkout's environment."""
+    return sys.executable if root == ROOT else str(root / ".venv" / "bin" / "python")
+
+
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
     """A server that is to be started: its command line, its port on loopback, and its environment.
@@ -83,8 +88,7 @@ def running_stack_of(root: Path, program: Sequence[str], settings: Mapping[str, 
             "LOG_LEVEL": "WARNING",
             **settings,
         }
-        python = sys.executable if root == ROOT else str(root / ".venv" / "bin" / "python")
-        server = ServerCommand([python, *program], api, environment, Path(folder) / "output", root)
+        server = ServerCommand([python_of(root), *program], api, environment, Path(folder) / "output", root)
         with running_server(server) as process:
             yield RunningStack(("127.0.0.1", api), ("127.0.0.1", model_server), process, data_dir)
 
