@@ -37,11 +37,12 @@ from mistral_api.web.request_arrival import measure_arrivals
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None, *, create: bool = True) -> Flask:
+def create_app(settings: Settings | None = None, *, create: bool = True, delivers: bool = True) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no embedded PostgreSQL can be had.
 
     ``create`` false is for commands: it makes no embedded PostgreSQL where there is none yet. A database in
-    DATABASE_URL is not asked for anything here.
+    DATABASE_URL is not asked for anything here. ``delivers`` false: another process of the same DATA_DIR delivers what
+    this one journals.
     """
     settings = settings or load_settings()
     _configure_log(settings)
@@ -63,7 +64,7 @@ def create_app(settings: Settings | None = None, *, create: bool = True) -> Flas
         engine = db.engine
     prepare_connections(engine, settings)
     check_connections(engine)
-    app.extensions[EXTENSION] = Services(settings, engine, database)
+    app.extensions[EXTENSION] = Services(settings, engine, database, delivers=delivers)
 
     register_request_ids(app)
     measure_arrivals(app)

@@ -16,7 +16,6 @@ import sqlite3
 from collections.abc import Iterator
 
 import psycopg2
-from alembic.util.exc import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -104,7 +103,7 @@ def warn_of_absence(warn: ThrottledWarning, what: str, error: Exception) -> None
 
 
 def is_final(error: Exception) -> bool:
-    """Return whether no waiting would mend a database that cannot be opened or migrated, but only its operator.
+    """Return whether no waiting would mend a database that cannot be opened, but only its operator.
 
     A wrong password, a database or role that is not there and missing rights are final. A server that is not found,
     does not answer, starts, is full or read-only, or with which no TLS can be agreed on, is not.
@@ -112,7 +111,7 @@ def is_final(error: Exception) -> bool:
     code = sqlstate(error)
     if code:
         return code[:2] not in _PASSING_CLASSES
-    if isinstance(error, CommandError | ArgumentError):
+    if isinstance(error, ArgumentError):
         return True
     return _FINAL_WORDS.search(str(root_cause(error))) is not None
 

@@ -22,8 +22,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from mistral_api.database.address import shown_address
 from mistral_api.database.deadlines import answer_within
 from mistral_api.database.errors import DatabaseNotPrepared, error_message, is_final, unusable_sentence
+from mistral_api.database.migration import migrate_to
 from mistral_api.database.ownership import require_own_tables
-from mistral_api.database.revisions import migrate_to, newest_revision, refuse_newer
+from mistral_api.database.revisions import newest_revision, refuse_newer
 from mistral_api.errors import StartError
 from mistral_api.system.command_names import installed_command
 
@@ -167,7 +168,7 @@ class DatabasePreparation:
         except StartError as error:
             self._note(_Problem(str(error), error))
         except (CommandError, SQLAlchemyError) as error:
-            self._note(_Problem(error_message(error), unusable(error) if is_final(error) else None))
+            self._note(_Problem(error_message(error), unusable(error) if _is_final(error) else None))
         except Exception as error:  # the thread must go on, or the database would stay closed
             log.error("the database cannot be prepared", exc_info=error)
             self._note(_Problem(f"{self._address}: {type(error).__name__}"))
@@ -253,6 +254,11 @@ def require_current_schema(connection: Connection) -> None:
             f"DATABASE_URL: the database {shown_address(connection.engine.url)} {found}, and this version works with "
             f"revision {newest}: start the server once, or run '{installed_command('flask db upgrade')}'."
         )
+
+
+def _is_final(error: Exception) -> bool:
+    """Return whether only an operator can mend what keeps the database from being opened or migrated."""
+    return isinstance(error, CommandError) or is_final(error)
 
 
 def unusable(error: Exception) -> StartError:

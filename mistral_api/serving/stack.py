@@ -1,4 +1,4 @@
-"""The parts of the server in the order they start, database, schema, supervisor, web server, and their stop in reverse.
+"""The parts of the server in the order they start: database, schema, supervisor, web server, delivery; and their stop.
 
 Signal handlers only put their signal into a queue; the main thread decides (``stop_requests``).
 """
@@ -17,6 +17,7 @@ from mistral_api.control.listening import refused_address
 from mistral_api.errors import StartError
 from mistral_api.services import services_of
 from mistral_api.serving.announcer import Announcer, ServerOwner
+from mistral_api.serving.delivery_child import DeliveryChild
 from mistral_api.serving.first_key import ensure_first_key_when_prepared
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.readiness import Readiness
@@ -57,6 +58,7 @@ class Stack:
         self._readiness: Readiness | None = None
         self._announcer: Announcer | None = None
         self._supervisor = supervisor
+        self._delivery = DeliveryChild()
 
     def start(self, listener: socket.socket) -> None:
         """Start every part; the model may still be loading afterwards. Raises StartError.
@@ -72,9 +74,10 @@ class Stack:
                     return
                 start()
             self._serve_on(listener)
+            self._delivery.start()
 
     def _open(self) -> None:
-        self._app = create_app(self._settings)
+        self._app = create_app(self._settings, delivers=False)
 
     def _prepare_database(self) -> None:
         if self._app is None:
@@ -128,6 +131,7 @@ class Stack:
             self._announce()
             if self._supervisor is not None:
                 self._supervisor.restart_if_ended()
+            self._delivery.restart_if_ended()
             if self._web_server is None or not self._web_server.running:
                 raise StartError("The web server stopped by itself; its log has the reason.")
 
@@ -148,7 +152,7 @@ class Stack:
         )
 
     def stop(self) -> None:
-        """Stop the streams first, then the supervisor and its model server, then the recorder and the database."""
+        """Stop the streams first, then the supervisor and its model server, then delivery and the database."""
         self._manager.notify_stopping()
         self._manager.extend_timeout(self._settings.shutdown_seconds + STOP_SECONDS)
         if self._readiness is not None:
@@ -164,6 +168,7 @@ class Stack:
         self._flush_feedback()
         if self._supervisor is not None:
             self._supervisor.stop()
+        self._delivery.stop()
         if self._app is not None:
             services_of(self._app.extensions).close()
 
