@@ -31,8 +31,8 @@ from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
-# How often the main thread looks around while the model server starts.
-START_POLL_SECONDS = 0.05
+# How often the main thread looks around while the model server starts, and for how long that may be.
+START_POLL_SECONDS, START_SECONDS = 0.05, 60.0
 # How long a service manager is asked to wait: for the migrations of the schema, and, beyond SHUTDOWN_SECONDS, for the
 # supervisor, the recorder and the database to end.
 MIGRATION_TIMEOUT_SECONDS = 1800.0
@@ -126,7 +126,8 @@ class Stack:
 
         Raises StartError if the web server ends, or no model server can be started.
         """
-        while not self._stop_requests.wait(POLL_SECONDS if self._announced else START_POLL_SECONDS):
+        starting_until = time.monotonic() + START_SECONDS
+        while not self._stop_requests.wait(self._poll_seconds(starting_until)):
             self._manager.feed_watchdog()
             self._announce()
             if self._supervisor is not None:
@@ -135,9 +136,11 @@ class Stack:
             if self._web_server is None or not self._web_server.running:
                 raise StartError("The web server stopped by itself; its log has the reason.")
 
-    @property
-    def _announced(self) -> bool:
-        return self._announcer is not None and self._announcer.done
+    def _poll_seconds(self, starting_until: float) -> float:
+        """Return how long to wait for a request to stop: not long while a model of ours is about to be loaded."""
+        announced = self._announcer is not None and self._announcer.done
+        starting = self._supervisor is not None and not announced and time.monotonic() < starting_until
+        return START_POLL_SECONDS if starting else POLL_SECONDS
 
     def _announce(self) -> None:
         """Say on the console what has changed, until the server is ready. Raises StartError if it never will be."""
