@@ -56,6 +56,10 @@ class DatabaseNotPrepared(psycopg2.OperationalError):
     """The database may not be used yet: it is away since the start, or is not ours. The log has said so already."""
 
 
+class MigrationFailed(Exception):
+    """Alembic cannot migrate the schema: only whoever has changed the migrations can mend that."""
+
+
 @contextlib.contextmanager
 def translate_database_errors() -> Iterator[None]:
     """Raise Unavailable (``database_unavailable``) where PostgreSQL does not answer a statement of the block."""
@@ -103,7 +107,7 @@ def warn_of_absence(warn: ThrottledWarning, what: str, error: Exception) -> None
 
 
 def is_final(error: Exception) -> bool:
-    """Return whether no waiting would mend a database that cannot be opened, but only its operator.
+    """Return whether no waiting would mend a database that cannot be opened or migrated, but only its operator.
 
     A wrong password, a database or role that is not there and missing rights are final. A server that is not found,
     does not answer, starts, is full or read-only, or with which no TLS can be agreed on, is not.
@@ -111,7 +115,7 @@ def is_final(error: Exception) -> bool:
     code = sqlstate(error)
     if code:
         return code[:2] not in _PASSING_CLASSES
-    if isinstance(error, ArgumentError):
+    if isinstance(error, MigrationFailed | ArgumentError):
         return True
     return _FINAL_WORDS.search(str(root_cause(error))) is not None
 

@@ -9,20 +9,19 @@ says once what is away, and a thread tries again until it is there.
 from __future__ import annotations
 
 import enum
+import importlib
 import logging
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.database.address import shown_address
 from mistral_api.database.deadlines import answer_within
-from mistral_api.database.errors import DatabaseNotPrepared, error_message, is_final, unusable_sentence
-from mistral_api.database.migration import migrate_to
+from mistral_api.database.errors import DatabaseNotPrepared, MigrationFailed, error_message, is_final, unusable_sentence
 from mistral_api.database.ownership import require_own_tables
 from mistral_api.database.revisions import newest_revision, refuse_newer
 from mistral_api.errors import StartError
@@ -167,8 +166,8 @@ class DatabasePreparation:
             self._open()
         except StartError as error:
             self._note(_Problem(str(error), error))
-        except (CommandError, SQLAlchemyError) as error:
-            self._note(_Problem(error_message(error), unusable(error) if _is_final(error) else None))
+        except (MigrationFailed, SQLAlchemyError) as error:
+            self._note(_Problem(error_message(error), unusable(error) if is_final(error) else None))
         except Exception as error:  # the thread must go on, or the database would stay closed
             log.error("the database cannot be prepared", exc_info=error)
             self._note(_Problem(f"{self._address}: {type(error).__name__}"))
@@ -179,7 +178,7 @@ class DatabasePreparation:
         return self.is_open
 
     def _prepare(self) -> None:
-        """Look at the database, and migrate it. Raises StartError, CommandError, SQLAlchemyError."""
+        """Look at the database, and migrate it. Raises StartError, MigrationFailed, SQLAlchemyError."""
         with self._engine.begin() as connection:
             self._connected.set()
             prepare_schema(connection)
@@ -228,12 +227,12 @@ class DatabasePreparation:
 def prepare_schema(connection: Connection) -> None:
     """Refuse what is not ours or newer, and bring an older schema to this version.
 
-    Raises StartError, alembic.util.exc.CommandError, sqlalchemy.exc.SQLAlchemyError.
+    Raises StartError, MigrationFailed, sqlalchemy.exc.SQLAlchemyError.
     """
     with answer_within(LOOK_SECONDS):
         revision = refuse_foreign_schema(connection)
     if revision != newest_revision():
-        migrate_to(connection, newest_revision())
+        importlib.import_module("mistral_api.database.migration").migrate_to(connection, newest_revision())
 
 
 def refuse_foreign_schema(connection: Connection) -> str | None:
@@ -254,11 +253,6 @@ def require_current_schema(connection: Connection) -> None:
             f"DATABASE_URL: the database {shown_address(connection.engine.url)} {found}, and this version works with "
             f"revision {newest}: start the server once, or run '{installed_command('flask db upgrade')}'."
         )
-
-
-def _is_final(error: Exception) -> bool:
-    """Return whether only an operator can mend what keeps the database from being opened or migrated."""
-    return isinstance(error, CommandError) or is_final(error)
 
 
 def unusable(error: Exception) -> StartError:

@@ -1,7 +1,8 @@
 """Processes get ``kill -9`` while clients without a session hold dialogues: nothing is lost, nothing is doubled.
 
 Each client sends its whole history, and goes on after a kill with what it has received. Five API processes share one
-DATA_DIR, and beside them one that delivers, to which they give way until it is killed. What a process no longer knows is recognised from the journal and the database, or joined by the writer.
+DATA_DIR, and beside them is one that delivers, to which they give way until it is killed. What a process no longer
+knows is recognised from the journal and the database, or joined by the writer.
 """
 
 from __future__ import annotations
