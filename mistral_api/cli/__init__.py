@@ -21,6 +21,7 @@ _COMMANDS = {
     "chat": ("chat", "chat"),
     "constraints": ("constraints", "constraints"),
     "database": ("transfer", "database"),
+    "deliver": ("deliver", "deliver"),
     "doctor": ("doctor", "doctor"),
     "export": ("database", "export"),
     "import": ("import_command", "import_conversations"),

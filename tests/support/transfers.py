@@ -18,7 +18,7 @@ from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
 from mistral_api.database.engine import APPLICATION, create_transfer_engine
 from mistral_api.database.tables import table_names
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import RecordingPolicy
 from tests.support.databases import create_database, create_migrated_database, drop_database, open_cursor, rows_of
