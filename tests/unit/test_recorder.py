@@ -96,7 +96,7 @@ def test_open_exchange_is_checkpointed(recorder: Recorder, tmp_path: Path) -> No
 
     def progress() -> bytes | None:
         asked.append(True)
-        return exchange.as_interrupted().outcome() if len(asked) == 1 else None
+        return exchange.interrupted_outcome() if len(asked) == 1 else None
 
     recorder.begin(exchange, progress)
     with closing(sqlite3.connect(tmp_path / "journal" / "journal.sqlite3")) as connection:
