@@ -56,12 +56,11 @@ def test_with_full_nothing_is_lost_that_was_said_to_be_written(disk: FailingDisk
 
 
 def test_with_normal_the_last_moments_are_lost_and_nothing_is_damaged(disk: FailingDisk) -> None:
-    # Without it there is not even a journal on the disk yet.
+    # Else there would not even be a journal on the disk.
     prepare_journal(disk.folder, alone=True)
-    subprocess.run(["sync", "-f", str(disk.folder)], check=True, timeout=SECONDS)
+    disk.unmount()
+    disk.mount()
     written = _write_until_the_power_fails(disk, "normal")
     assert find_damage(disk.folder / JOURNAL_FILE) is None
-    ended = _ended(disk.folder)
-    assert len(ended) < len(written)
-    assert ended == sorted(ended)[: len(ended)]
+    assert len(_ended(disk.folder)) < len(written)
     assert not list(disk.folder.glob("*damaged*"))

@@ -1,7 +1,8 @@
 """A disk whose power fails: an ext4 file system in a file, cut off from it while a process writes.
 
-``EXT4_IOC_SHUTDOWN`` without a flush (linux/fs/ext4/ioctl.c) stops every write at once, as a power failure does: what the
-kernel had not written to the file by then is lost. Mounted again, ext4 shows what a machine finds when it starts again.
+``EXT4_IOC_SHUTDOWN`` without a flush (linux/fs/ext4/ioctl.c) stops every write at once, as a power failure does: what
+the kernel had not written to the file by then is lost. Mounted again, ext4 shows what a machine finds when it starts
+again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+if sys.platform == "linux":
+    import fcntl
 
 # _IOR('X', 125, __u32), and the flag that also leaves ext4's own journal unwritten.
 _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, struct.pack("I", 2)
@@ -59,8 +63,6 @@ class FailingDisk:
     def fail(self) -> None:
         """Lose whatever is not on the disk. From now on every write fails."""
         if sys.platform == "linux":
-            import fcntl  # noqa: PLC0415 - Windows has none
-
             number = os.open(self.folder, os.O_RDONLY)
             try:
                 fcntl.ioctl(number, _SHUTDOWN, _NO_LOG_FLUSH)
