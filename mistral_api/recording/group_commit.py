@@ -206,7 +206,7 @@ class GroupCommit:
         if not group:
             return
         try:
-            self._commit(group)
+            self._commit(group, time.monotonic() + BUSY_TIMEOUT_SECONDS)
         finally:
             self._end_turn()
             for write in group:
@@ -249,9 +249,11 @@ class GroupCommit:
         if leader is not None:
             leader.done.set()
 
-    def _commit(self, group: list[_Write]) -> None:
-        """Commit a group; where that fails, each write by itself, so that each gets its own result or error."""
-        deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    def _commit(self, group: list[_Write], deadline: float) -> None:
+        """Commit a group; where that fails, each write by itself, so that each gets its own result or error.
+
+        ``deadline``: until when, by the monotonic clock, other processes are waited for.
+        """
         try:
             self._commit_patiently(group, deadline)
         except Exception as error:  # noqa: BLE001 - raised again to whoever waits for the write
@@ -259,10 +261,10 @@ class GroupCommit:
                 group[0].error = error
                 return
             for write in group:
-                self._commit([write])
+                self._commit([write], deadline)
 
     def _commit_patiently(self, group: list[_Write], deadline: float) -> None:
-        """Commit a group, and wait for other processes until a moment of the monotonic clock."""
+        """Commit a group as one transaction, and wait for other processes until ``deadline``. Raises sqlite3.Error."""
         pause = _FIRST_BUSY_PAUSE
         while True:
             try:
