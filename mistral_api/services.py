@@ -312,6 +312,7 @@ def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
         settings.store_attachment_bytes,
         settings.recording_required,
         keeps_unstored=settings.store_false == "conversation",
+        synced=settings.journal_sync == "full",
     )
     return Recorder(settings.data_dir / "journal", policy, start_delivery)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mistral_api.errors import Unavailable
+from mistral_api.event_loop import waiting
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.asked_models import AskedModels
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
@@ -56,13 +57,15 @@ class RecordingFailed(Exception):
 class RecordingPolicy:
     """What is recorded: any text at all, attachments up to which size; and whether a request depends on its record.
 
-    ``keeps_unstored``: the conversation is also kept where a request says ``store: false``.
+    ``keeps_unstored``: the conversation is also kept where a request says ``store: false``. ``synced``: what is
+    recorded is on the disk before the request goes on (JOURNAL_SYNC).
     """
 
     store_content: bool = True
     max_attachment_bytes: int = 1 << 20
     required: bool = False
     keeps_unstored: bool = False
+    synced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class Recorder:
 
     def _new_session(self) -> JournalSession:
         """Open the journal, for readers too. Raises OSError or sqlite3.Error."""
-        session = JournalSession(self._folder, self._start_delivery)
+        session = JournalSession(self._folder, self._start_delivery, synced=self._policy.synced)
         try:
             self.pending.open(session.path)
         except sqlite3.Error:
@@ -200,7 +203,7 @@ class Recorder:
     def _open_session(self) -> JournalSession | None:
         """Return the open journal, opened now if need be; None where it cannot be opened."""
         if self._session is None:
-            self.start()
+            waiting.aside(self.start)
         return self._session
 
     def _require_session(self) -> JournalSession:
@@ -357,16 +360,19 @@ StartDelivery = Callable[[Path, ProcessLock], DeliveryHandle]
 class JournalSession:
     """The journal while this process has it open: its lock, its connections, and the threads that work on them."""
 
-    def __init__(self, folder: Path, start_delivery: StartDelivery) -> None:
-        """Open the journal in ``folder`` and start delivery. Raises OSError or sqlite3.Error."""
+    def __init__(self, folder: Path, start_delivery: StartDelivery, *, synced: bool) -> None:
+        """Open the journal in ``folder`` and start delivery. ``synced``: each write waits for the disk.
+
+        Raises OSError or sqlite3.Error.
+        """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
             self.lock = undo.enter_context(closing(ProcessLock(folder)))
             self.path = prepare_journal(folder, alone=self.lock.is_alone())
-            self.journal = undo.enter_context(closing(Journal(self.path, self.lock.name)))
+            self.journal = undo.enter_context(closing(Journal(self.path, self.lock.name, synced=synced)))
             self.delivery = start_delivery(self.path, self.lock)
             undo.pop_all()  # nothing has failed: all stays open
-        self.checkpoints = CheckpointThread(self.journal, self.path)
+        self.checkpoints = CheckpointThread(self.journal)
         self.checkpoints.start()
 
     def close(self, seconds: float) -> None:

@@ -148,7 +148,8 @@ def test_response_of_another_owner_is_not_found(engine: Engine, store: ResponseS
 
 
 def test_response_of_a_dead_process_is_failed(engine: Engine, store: ResponseStore) -> None:
-    response = _response("a", stored=None, answers=None).as_interrupted()
+    begun = _response("a", stored=None, answers=None)
+    response = Exchange.from_parts(begun.opening(), begun.interrupted_outcome())
     BatchInserter(engine).insert([response])
     assert store.find("local", _response_id(response))["status"] == "failed"
     with pytest.raises(InvalidRequest, match="no answer to go on from"):
