@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
+from mistral_api.conversations.client_sessions import RequestHeaders
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestContext
 from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.generation.renderer import ResponseBody
@@ -26,7 +27,7 @@ def request_context(body: object) -> RequestContext:
     # waitress offers this when channel_request_lookahead is above 0.
     call = UpstreamCall(request.environ.get("waitress.client_disconnected"))
     call.trace = open_request().trace
-    headers = dict(request.headers)
+    headers = RequestHeaders.from_environ(request.environ)
     return RequestContext(
         caller(), request_id(), client_request_id(), body, call, headers, current_permit(), open_request()
     )
