@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
 
 import click
 from flask import Flask
@@ -37,6 +39,14 @@ from mistral_api.web.request_arrival import measure_arrivals
 log = logging.getLogger(__name__)
 
 
+class Application(Flask):
+    """Flask without asynchronous views: it asks each of ten functions a request whether it is one."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it is."""
+        return func
+
+
 def create_app(settings: Settings | None = None, *, create: bool = True, delivers: bool = True) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no embedded PostgreSQL can be had.
 
@@ -50,7 +60,7 @@ def create_app(settings: Settings | None = None, *, create: bool = True, deliver
     if create and not is_flask_command():
         require_tracing(os.environ)
 
-    app = Flask(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
 
