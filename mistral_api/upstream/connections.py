@@ -154,7 +154,7 @@ class ModelServerConnections:
             self.close()
 
     def close(self) -> None:
-        """Close every idle connection; the others are closed when their responses are."""
+        """Close every idle connection, when no task uses them any more; the others close with their responses."""
         self._closed = True
         for idle in self._idle:
             while idle:
@@ -162,4 +162,4 @@ class ModelServerConnections:
                     connection = idle.pop()
                 except IndexError:
                     break
-                connection.close()
+                connection.close_at_end()

@@ -99,10 +99,11 @@ class ServerAddress:
 
     def _secure(
         self, connected: socket.socket, tls: ssl.SSLContext, call: UpstreamCall, seconds: float
-    ) -> ssl.SSLSocket:
+    ) -> socket.socket:
         """Return the socket after a TLS handshake, which must prove the host's name. Raises OSError and Silence."""
-        secured = tls.wrap_socket(connected, server_hostname=self.host, do_handshake_on_connect=False)
+        secured = connected
         try:
+            secured = tls.wrap_socket(connected, server_hostname=self.host, do_handshake_on_connect=False)
             call.attach(secured)
             _shake_hands(secured, seconds)
         except BaseException:
@@ -190,9 +191,8 @@ def wait_as_wanted(connection: socket.socket, wanted: OSError, seconds: float) -
     return waiting.readable(connection, seconds)
 
 
-def close_socket(connection: socket.socket, call: UpstreamCall | None = None) -> None:
+def close_socket(connection: socket.socket, call: UpstreamCall) -> None:
     """Close a socket, which ``call`` must not shut down any more: its number may be another's then."""
-    if call is not None:
-        call.release()
+    call.release()
     waiting.forget(connection)
     connection.close()

@@ -451,6 +451,16 @@ def test_connections_that_tasks_and_threads_made_do_not_mix() -> None:
         assert engine.accepted == 2
 
 
+def test_what_a_task_connected_is_closed_in_the_loop_whoever_closes_it() -> None:
+    """Else the loop takes the next socket of that number for one that it watches already, and nobody wakes its task."""
+    with raw_engine(_answer_all) as engine, closing(_connections(engine)) as connections, running_loop() as loop:
+        for _ in range(3):
+            response = run_as_task(loop, lambda: connections.open(POST, DEADLINES, UpstreamCall()))
+            response.close()
+            assert run_as_task(loop, lambda: _ask(connections)) == b"ok"
+            run_as_task(loop, lambda: None)
+
+
 def test_closed_connections_keep_nothing_open() -> None:
     with raw_engine(_answer_all) as engine:
         connections = _connections(engine)

@@ -20,14 +20,11 @@ class RawEngine:
         self.accepted = 0
         self.released = threading.Event()
         self._listener = listener
+        # The port it listens on; of a Unix socket, nothing.
+        self.port = 0 if isinstance(listener.getsockname(), str) else int(listener.getsockname()[1])
         self._serve = serve
         self._tls = tls
         self.serving: list[threading.Thread] = []
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return int(self._listener.getsockname()[1])
 
     def run(self) -> None:
         """Accept connections until the listener is closed."""
