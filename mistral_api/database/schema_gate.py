@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # How often the database is looked at, and one that only its operator can mend.
 RETRY_SECONDS, REFUSED_RETRY_SECONDS = 1.0, 15.0
-LOOK_SECONDS, CLOSE_SECONDS = 5.0, 1.0
+LOOK_SECONDS, FIRST_LOOK_SECONDS, CLOSE_SECONDS = 5.0, 2.0, 1.0
 
 
 class SchemaGate:
@@ -32,7 +32,7 @@ class SchemaGate:
         self._engine = engine
         self._address = shown_address(engine.url)
         self._reason = f"{self._address}: it has not answered yet"
-        self._open, self._closing = threading.Event(), threading.Event()
+        self._looked, self._open, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="schema-gate", daemon=True)
 
     def guard(self, engine: Engine) -> Engine:
@@ -46,8 +46,12 @@ class SchemaGate:
         return engine
 
     def start(self) -> None:
-        """Begin to look. What is there already is seen before this returns, or after a moment."""
+        """Begin to look, and wait for FIRST_LOOK_SECONDS at most until that was done once.
+
+        So that what needs no waiting does not begin with a failure.
+        """
         self._thread.start()
+        self._looked.wait(FIRST_LOOK_SECONDS)
 
     def close(self) -> None:
         """End the thread. A look that still runs is left to its own deadline."""
@@ -61,6 +65,8 @@ class SchemaGate:
             seconds = self._look()
             if seconds is None:
                 self._open.set()
+            self._looked.set()
+            if seconds is None:
                 return
             if not told:
                 told = True

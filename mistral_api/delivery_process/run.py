@@ -9,7 +9,9 @@ import threading
 from mistral_api.database.engine import Database, open_database
 from mistral_api.delivery_process.parts import DeliveryParts
 from mistral_api.embedded.postgres import embedded_postgres_url
+from mistral_api.errors import StartError
 from mistral_api.settings import Settings
+from mistral_api.system.files import make_data_dir
 from mistral_api.system.processes import handle_stop_signals
 from mistral_api.system.service_manager import ServiceManager
 
@@ -31,6 +33,7 @@ def deliver(settings: Settings, *, is_child: bool) -> None:
     if is_child:
         threading.Thread(target=_wait_for_end_of_input, args=(stop,), name="parent-watch", daemon=True).start()
     manager = ServiceManager.from_environment()
+    _make_data_dir(settings)
     parts = DeliveryParts(settings, _database(settings, is_child=is_child))
     try:
         parts.start()
@@ -42,6 +45,13 @@ def deliver(settings: Settings, *, is_child: bool) -> None:
         manager.notify_stopping()
         manager.extend_timeout(STOP_SECONDS)
         parts.close()
+
+
+def _make_data_dir(settings: Settings) -> None:
+    try:
+        make_data_dir(settings.data_dir)
+    except OSError as error:
+        raise StartError(f"DATA_DIR: cannot write in '{settings.data_dir}': {error.strerror}.") from error
 
 
 def _database(settings: Settings, *, is_child: bool) -> Database:

@@ -28,7 +28,7 @@ from mistral_api.system.files import make_data_dir
 from mistral_api.system.logs import configure_server_log
 from mistral_api.system.service_manager import ServiceManager
 
-# How long one thread may keep the others from running Python code: the writer must not delay responses.
+# How long one thread may keep the others from running Python code: what runs beside responses must not delay them.
 SWITCH_SECONDS = 0.0005
 
 

@@ -161,7 +161,7 @@ def test_command_delivers_what_waits_and_ends_when_it_is_asked_to(engine: Engine
     earlier.close(seconds=0)
     command = [str(Path(sys.executable).parent / "mistral-api"), "deliver"]
     schema = {"DATABASE_SCHEMA": SCHEMA} if SCHEMA else {}
-    environment = clean_environment(DATABASE_URL=url_of(engine), DATA_DIR=str(data_dir), **schema)
+    environment = clean_environment(DATABASE_URL=url_of(engine), DATA_DIR=str(data_dir), LOG_LEVEL="DEBUG", **schema)
     process = subprocess.Popen(command, env=environment, cwd=data_dir.parent, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: count_rows(engine, "api_usage") == 1, "delivery")
@@ -171,4 +171,6 @@ def test_command_delivers_what_waits_and_ends_when_it_is_asked_to(engine: Engine
         process.kill()
     assert process.returncode == 0
     assert "ERROR" not in said
+    # It logs as a server, into a file of its own. That no graphics card is found, or which, is a line.
+    assert (data_dir / "logs" / "delivery.log").read_text()
     assert rows_of(engine, "SELECT content FROM messages") == [("Still there?",)]
