@@ -9,36 +9,44 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from functools import cache
 from pathlib import Path
 
 import psutil
 
 _VARIABLE = "TESTS_RUN_FOLDER"
+_PREFIX = "mistral-api-run-"  # and the number of the first process
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a disk, not a file in it
 # A run takes about one; in a container this disk is mostly small.
 _NEEDED_BYTES = 4 * 2**30
-
-
-@cache
-def disk_of_tests() -> Path:
-    """Return the folder in which tests make theirs."""
-    try:
-        free = min(psutil.disk_usage(str(_MEMORY)).free, psutil.virtual_memory().available)
-    except OSError:
-        free = 0
-    return _MEMORY if free >= _NEEDED_BYTES and os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def make_run_folder() -> Path:
     """Make the folder of the run, unless this is one of its workers; return a folder in it for this process alone."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:
-        os.environ[_VARIABLE] = tempfile.mkdtemp(prefix="mistral-api-run-", dir=disk_of_tests())
-        run_folder().chmod(0o755)
+        disk = _disk()
+        _delete_left(disk)
+        os.environ[_VARIABLE] = str(disk / f"{_PREFIX}{os.getpid()}")
+        run_folder().mkdir(mode=0o755)
     folder = run_folder() / (worker or "first")
-    folder.mkdir(mode=0o755)
+    folder.mkdir(mode=0o755, exist_ok=True)
     return folder
+
+
+def _delete_left(disk: Path) -> None:
+    """Delete the folders of runs that were killed."""
+    for folder in disk.glob(f"{_PREFIX}*"):
+        pid = int(folder.name.removeprefix(_PREFIX))
+        if pid == os.getpid() or not psutil.pid_exists(pid):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _disk() -> Path:
+    try:
+        free = min(psutil.disk_usage(str(_MEMORY)).free, psutil.virtual_memory().available)
+    except OSError:
+        free = 0
+    return _MEMORY if free >= _NEEDED_BYTES and os.access(_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def run_folder() -> Path:
