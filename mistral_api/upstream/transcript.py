@@ -125,17 +125,15 @@ class Transcript:
 
     def add_chunks(self, chunks: Iterable[Chunk]) -> None:
         """Take chunks of a stream, in their order."""
-        newest: Chunk | None = None
+        newest: Timings | None = None
         for chunk in chunks:
             if self._add_text(chunk):
-                newest = chunk
+                newest = chunk.get("timings") or newest
                 continue
-            if newest is not None:
-                self._add_measurements(newest)
-                newest = None
-            self.add_chunk(chunk)
-        if newest is not None:
             self._add_measurements(newest)
+            newest = None
+            self.add_chunk(chunk)
+        self._add_measurements(newest)
 
     def _add_text(self, chunk: Chunk) -> bool:
         """Add a chunk to the first choice if it is no more than a piece of text, as nearly all are.
@@ -155,8 +153,7 @@ class Transcript:
         self._tally.add_delta(0)
         return True
 
-    def _add_measurements(self, chunk: Chunk) -> None:
-        timings = chunk.get("timings")
+    def _add_measurements(self, timings: Timings | None) -> None:
         if timings is not None:
             self._add_timings(timings)
             self._tally.add_timings(timings, 0)
