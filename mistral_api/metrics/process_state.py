@@ -65,7 +65,8 @@ def _waiting(sources: ProcessSources) -> list[Metric]:
     gate = sources.model_servers.main.slot_gate
     waiting.add_metric(["slot"], gate.waiting)
     busy.add_metric([sources.model_servers.main.name], gate.busy)
-    return [in_flight, waiting, busy]
+    refused = _counted("generations_refused", "Generations refused because MAX_WAITING others waited", gate.refused)
+    return [in_flight, waiting, busy, refused]
 
 
 def _pools(engines: Mapping[str, Engine]) -> list[Metric]:

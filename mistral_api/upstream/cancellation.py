@@ -25,7 +25,7 @@ _current = threading.local()
 
 
 def _do_nothing() -> None:
-    """Ask nothing before a retry."""
+    """Nothing is to be asked before a retry, or to be woken."""
 
 
 class UpstreamCall:
@@ -40,6 +40,13 @@ class UpstreamCall:
         self.before_retry: Callable[[], None] = _do_nothing
         # The trace of the request that the call belongs to.
         self.trace = NO_TRACE
+        # The position in the queue for a slot when the request began to wait; 0 where it does not wait.
+        self.queue_position = 0
+        # Returns the position as it is now, while the request waits.
+        self.position_now: Callable[[], int] | None = None
+        # Whether the model server is known to take the request: it fits, and renders.
+        self.accepted = False
+        self._wake: Callable[[], None] = _do_nothing
 
     @property
     def cancelled(self) -> bool:
@@ -49,6 +56,22 @@ class UpstreamCall:
     def client_is_gone(self) -> bool:
         """Whether the client has closed its connection, as far as the HTTP server can tell."""
         return self._client_gone is not None and self._client_gone()
+
+    @property
+    def watches_client(self) -> bool:
+        """Whether :meth:`client_is_gone` knows anything."""
+        return self._client_gone is not None
+
+    def begin_wait(self, wake: Callable[[], None], position: int, position_now: Callable[[], int]) -> None:
+        """Note that the request waits for a slot. ``wake`` is called when the call is cancelled."""
+        with self._lock:
+            self.position_now, self._wake = position_now, wake
+        self.queue_position = self.queue_position or position
+
+    def end_wait(self) -> None:
+        """Note that the request waits for a slot no longer."""
+        with self._lock:
+            self.position_now, self._wake = None, _do_nothing
 
     def attach(self, connection: socket.socket) -> None:
         """Take the socket that the call now uses; one that comes too late is shut down at once."""
@@ -65,6 +88,8 @@ class UpstreamCall:
             self.reason = reason
             if self._socket is not None:
                 _shut_down(self._socket)
+            wake = self._wake
+        wake()
 
     def release(self) -> None:
         """Release the socket: it goes back to the pool, and must not be shut down there."""

@@ -115,7 +115,9 @@ def supervised_server(
         pass_unknown=settings.pass_unknown_fields,
         most_output=lambda: settings.max_output_tokens or status.context_size(),
     )
-    gate = SlotGate(client.slots, settings.model_read_seconds, sharing.several_owners)
+    gate = SlotGate(
+        client.slots, settings.model_read_seconds, sharing.several_owners, most_waiting=settings.max_waiting
+    )
     restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
     owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing, restored)
     constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
@@ -133,7 +135,7 @@ def external_server(
         pass_unknown=settings.pass_unknown_fields,
         most_output=lambda: settings.max_output_tokens or None,
     )
-    gate = SlotGate(client.slots, settings.model_read_seconds)
+    gate = SlotGate(client.slots, settings.model_read_seconds, most_waiting=settings.max_waiting)
     owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
     catalogue = Catalogue(client, [], other_models, StandInRule(any=settings.any_model))
     constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
