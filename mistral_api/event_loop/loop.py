@@ -29,6 +29,8 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 DEADLINE_SECONDS = 0.1
 # Threads for what blocks beside the loop.
 ASIDE_THREADS = 4
+# How long the tasks that are left may take to end with the loop.
+END_SECONDS = 2.0
 # Cancelled timers stay in the heap until they are due, unless they are most of it and more than this.
 _MANY_CANCELLED = 256
 
@@ -96,6 +98,11 @@ class EventLoop:
         return self._hub
 
     @property
+    def is_current(self) -> bool:
+        """Whether the caller runs in this loop, as a task or not."""
+        return threading.get_ident() == self._thread
+
+    @property
     def tasks(self) -> int:
         """How many tasks there are; any thread may ask."""
         return len(self._tasks)
@@ -106,10 +113,17 @@ class EventLoop:
         try:
             while not self._stopping:
                 self._run_once()
-            for task in list(self._tasks):
-                task.end()
+            self._end_tasks()
         finally:
             self._close()
+
+    def _end_tasks(self) -> None:
+        """End the tasks that are left. What they do at their end may wait once more."""
+        for task in list(self._tasks):
+            task.end()
+        deadline = time.monotonic() + END_SECONDS
+        while self._tasks and time.monotonic() < deadline:
+            self._run_once()
 
     def stop(self) -> None:
         """End the loop; any thread may call this."""

@@ -16,6 +16,7 @@ from mistral_api.generation.endpoint import CHAT, Endpoint, RequestContext
 from mistral_api.generation.exchange_record import ExchangeOpening
 from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.plan import GenerationPlan, PlanRequest, UpstreamTraits, make_plan
+from mistral_api.generation.planned_answer import PlannedAnswer
 from mistral_api.generation.prompt import PromptBuilder, turns_of
 from mistral_api.generation.prompt_size import chat_size, prompt_sizes, prompts_of
 from mistral_api.generation.refused_field import name_refused_field
@@ -38,19 +39,6 @@ from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema
 from mistral_api.wire.tools import forces_call
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationResult:
-    """The response: a whole JSON body, or the bytes of a stream, to be iterated and closed.
-
-    ``cache`` is that of :class:`RunningExchange`. ``ignored_tools``: the types of the tools that were left out.
-    """
-
-    session_id: str
-    body: ResponseBody | Iterable[bytes]
-    cache: str | None = None
-    ignored_tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +91,8 @@ class Generator:
         self._answers = answers
 
     @request_budget()
-    def generate(self, endpoint: Endpoint, request: RequestContext) -> GenerationResult:
-        """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
+    def plan(self, endpoint: Endpoint, request: RequestContext) -> PlannedAnswer:
+        """Return what answers a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
@@ -117,14 +105,19 @@ class Generator:
             session = self._sessions.resolve(request.sender, payload.get("session_id"), messages, exchange_id)
             session_id = session.session_id
             planned, pipeline = self._begin(endpoint, payload, session, request, exchange)
-            body: ResponseBody | Iterable[bytes] = pipeline
-            if not planned.plan.streamed:
-                body = pipeline.relay_whole(self._body_getter(planned, exchange, request.call))
-            elif not payload.get("stream"):
-                body = pipeline.body()
-            else:
-                pipeline.open()
-            return GenerationResult(session_id, body, exchange.cache, endpoint.ignored_tools(request.body))
+        make = partial(self._answer, planned, pipeline, request.call, stream=bool(payload.get("stream")))
+        return PlannedAnswer(session_id, exchange, make, pipeline.close, endpoint.ignored_tools(request.body))
+
+    def _answer(
+        self, planned: _PlannedRequest, pipeline: GenerationPipeline, call: UpstreamCall, *, stream: bool
+    ) -> ResponseBody | Iterable[bytes]:
+        """Send a planned request. Return the response once it is whole, or, where it streams, once it has begun."""
+        if not planned.plan.streamed:
+            return pipeline.relay_whole(self._body_getter(planned, pipeline.exchange, call))
+        if not stream:
+            return pipeline.body()
+        pipeline.open()
+        return pipeline
 
     def exchange(self, path: str, request: RequestContext, transcript: Transcript | None = None) -> RunningExchange:
         """Return the exchange of a request to an endpoint; it runs until its end is reported to it."""

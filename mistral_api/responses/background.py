@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from uuid import UUID
 
 from mistral_api.errors import ApiError, Unavailable
+from mistral_api.event_loop.waiting import Signal
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.responses import Response
 from mistral_api.responses.response_run import ResponseRun
@@ -41,7 +42,9 @@ class BackgroundResponse:
         self._run: ResponseRun | None = run
         self._response = run.response
         self._call = call
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # Set at the next change, and replaced by another one.
+        self._changed = Signal()
         self._events: list[bytes] = []
         self._started = False
         self.ended = False
@@ -97,8 +100,18 @@ class BackgroundResponse:
 
     def wait(self, seconds: float) -> bool:
         """Wait until the response has ended, for at most ``seconds``. Return whether it has."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.ended, timeout=seconds)
+        self._wait_for(lambda: self.ended, seconds)
+        return self.ended
+
+    def _wait_for(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait until a condition holds, for at most ``seconds``; a task or a thread may call this."""
+        deadline = time.monotonic() + seconds
+        while True:
+            changed = self._changed
+            left = deadline - time.monotonic()
+            if condition() or left <= 0:
+                return
+            changed.wait(left)
 
     def follow(self, after: int = -1) -> Iterator[bytes]:
         """Yield the events after that sequence number, as they come, to the last one."""
@@ -110,24 +123,25 @@ class BackgroundResponse:
 
     def _since(self, number: int) -> tuple[list[bytes], bool]:
         """Wait a while for the events from that number on. Return them, and whether they are the last ones."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.ended or len(self._events) > number, timeout=PING_INTERVAL_SECONDS)
+        self._wait_for(lambda: self.ended or len(self._events) > number, PING_INTERVAL_SECONDS)
+        with self._lock:
             return self._events[number:], self.ended
 
     def _claim(self) -> ResponseRun | None:
         """Return the run to the first caller, who must bring it to its end; None to all others."""
-        with self._changed:
+        with self._lock:
             first, self._started = not self._started, True
         return self._run if first else None
 
     def _add(self, events: bytes, ended_run: ResponseRun | None = None) -> None:
         """Add events. With the last ones, after which clients may continue the response, its run has ended."""
-        with self._changed:
+        with self._lock:
             self._events += [event + b"\n\n" for event in split_events(events)]
             self.event_bytes += len(events)
             if ended_run is not None:
                 self._response, self._run, self.ended = ended_run.response, None, True
-            self._changed.notify_all()
+            changed, self._changed = self._changed, Signal()
+        changed.set()
 
     def _end(self, run: ResponseRun) -> None:
         self._add(b"", run)

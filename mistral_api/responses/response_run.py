@@ -59,6 +59,11 @@ class ResponseRun:
         """The Response object as it is now."""
         return self.renderer.response
 
+    def begin_stream(self) -> GenerationPipeline:
+        """Return the events of the response, once the model server has begun to answer. Raises our exceptions."""
+        self.pipeline.open()
+        return self.pipeline
+
     def complete(self) -> Response:
         """Generate the whole response, and return it once it is recorded. Raises our exceptions."""
         self.pipeline.body()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.generation.generator import Generator
 from mistral_api.generation.ignored_tools import ignored_types
 from mistral_api.generation.plan import PlanRequest
+from mistral_api.generation.planned_answer import PlannedAnswer
 from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.grammars.request_budget import request_budget
@@ -45,20 +46,6 @@ _PATH = "/v1/responses"
 CANCEL_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseResult:
-    """The response to a request: the Response object, or the bytes of its events.
-
-    ``cache`` is that of :class:`RunningExchange`; None for a response in the background. ``ignored_tools``: the types
-    of the tools that were left out, since only OpenAI can run them.
-    """
-
-    session_id: str
-    body: Response | Iterable[bytes]
-    cache: str | None = None
-    ignored_tools: tuple[str, ...] = ()
-
-
 class ResponseService:
     """Answers requests of the Responses API. One for the application; safe to use from many threads."""
 
@@ -77,8 +64,8 @@ class ResponseService:
         self._background = background
 
     @request_budget()
-    def respond(self, request: RequestContext) -> ResponseResult:
-        """Answer a request. Raises our exceptions; whatever happens, the exchange is recorded."""
+    def plan(self, request: RequestContext) -> PlannedAnswer:
+        """Return what answers a request. Raises our exceptions; whatever happens, the exchange is recorded."""
         exchange = self._generator.exchange(_PATH, request)
         with exchange.failures_recorded():
             payload = load(_REQUEST, request.body)
@@ -92,13 +79,13 @@ class ResponseService:
                 return self._respond_in_background(prepared, exchange, request, call)
             chat_payload = self._chat_payload(prepared, request.call)
             run = self._begin(prepared, exchange, chat_payload, request.call)
-            run.pipeline.open()
-            body = run.pipeline if payload.get("stream") else run.complete()
-            return ResponseResult(prepared.context.session_id, body, exchange.cache, _ignored_tools(payload))
+        make = run.begin_stream if payload.get("stream") else run.complete
+        session_id, ignored = prepared.context.session_id, _ignored_tools(payload)
+        return PlannedAnswer(session_id, exchange, make, run.pipeline.close, ignored)
 
     def _respond_in_background(
         self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext, call: UpstreamCall
-    ) -> ResponseResult:
+    ) -> PlannedAnswer:
         """Have the response generated while its client does something else, or follows it."""
         _require_stored_text(exchange.record)
         chat_payload = self._chat_payload(prepared, call)
@@ -106,12 +93,12 @@ class ResponseService:
         self._background.require_room(size)
         owner = request.caller.owner
         live = BackgroundResponse(owner, self._begin(prepared, exchange, chat_payload, call), call, size)
-        queued = live.response
+        queued = live.response.copy()  # as it is before its generation begins
         exchange.outlive_response()
         self._background.add(live)
-        stream = prepared.request.get("stream")
-        body = live.follow() if stream else queued
-        return ResponseResult(prepared.context.session_id, body, ignored_tools=_ignored_tools(prepared.request))
+        follow = bool(prepared.request.get("stream"))
+        session_id, ignored = prepared.context.session_id, _ignored_tools(prepared.request)
+        return PlannedAnswer(session_id, exchange, lambda: live.follow() if follow else queued, ignored_tools=ignored)
 
     def _chat_payload(self, prepared: PreparedResponse, call: UpstreamCall) -> ChatPayload:
         return prepared.payload(self._contexts.fit(prepared, call))

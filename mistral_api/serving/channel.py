@@ -1,24 +1,32 @@
 """One connection of a client: what it is waiting for, for how long it may, and how it ends.
 
-Everything here runs in the loop of the server, but for :meth:`Channel.service` and :meth:`Channel.write_soon`, which
-run in the thread that serves the request.
+Everything here runs in the event loop, but for :meth:`Channel.service`, which a thread of a lane calls, and
+:meth:`Channel.write_soon`, which whoever sends the response calls: that thread, or a task of the loop.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
-from waitress.channel import HTTPChannel
+from waitress import wasyncore
+from waitress.channel import ClientDisconnected, HTTPChannel
 
-from mistral_api.errors import ApiError
+from mistral_api.errors import ApiError, internal_error
+from mistral_api.event_loop import waiting
 from mistral_api.serving.connection_limits import ConnectionLimits
+from mistral_api.serving.heartbeat import Heartbeat
 from mistral_api.serving.refusals import RefusalTask
 from mistral_api.serving.request_parser import RequestParser, too_slow
+from mistral_api.serving.response_task import ResponseTask
+
+log = logging.getLogger(__name__)
 
 
 class Phase(Enum):
@@ -47,9 +55,11 @@ class Client:
 class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
     """One connection. ``refused`` is set when one of its requests is answered with an error of the server."""
 
-    error_task_class = RefusalTask
     refused = False
     request: Any
+    requests: list[Any]
+    _fileno: int | None
+    current_outbuf_count: int
 
     def __init__(self, server: Any, connection: socket.socket, client: Client) -> None:
         now = time.monotonic()
@@ -60,7 +70,12 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
         self._window_bytes = 0
         self._answered = self._lingering = False
         self._lingers_until = 0.0
+        self._loop = server.loop
+        self._at_close: list[Callable[[], None]] = []
+        # What a task waits for that has more to send than the client has taken.
+        self._drained: waiting.Signal | None = None
         super().__init__(server, connection, client.address, server.adj, map=server._map)
+        self.update_interest()
 
     @property
     def phase(self) -> Phase:
@@ -138,18 +153,101 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
             self.since, self._window_bytes = time.monotonic(), 0
 
     def service(self) -> None:
-        """Answer one request."""
-        super().service()
-        self.since, self._answered = time.monotonic(), True
-        if not self.connected:
-            self._release_requests()
+        """Answer the first request: on this thread as far as it computes, and in the loop where it only waits."""
+        request = self.requests[0]
+        if request.error:
+            refusal = RefusalTask(self, request)
+            self._run(refusal, refusal.service)
+            self._end_request(refusal)
+            return
+        task = ResponseTask(self, request)
+        if self.connected:
+            self._run(task, task.begin)
+        if task.runs_as_task:
+            self._loop.spawn(partial(self._send_as_task, task))
+        else:
+            self._send(task)
 
-    def write_soon(self, data: Any) -> int:
-        """Send, or keep until the client takes it."""
-        if not self.total_outbufs_len:
-            self._sent_at = time.monotonic()
-        written: int = super().write_soon(data)
-        return written
+    def _send_as_task(self, task: ResponseTask) -> None:
+        """Send a response in the loop, where it may wait for the model server."""
+        heartbeat = Heartbeat(self._loop, task)
+        try:
+            self._send(task)
+        finally:
+            heartbeat.stop()
+
+    def _send(self, task: ResponseTask) -> None:
+        try:
+            if self.connected and not task.failed:
+                self._run(task, task.send)
+        finally:
+            self._run(task, task.close)
+            self._end_request(task)
+
+    def _run(self, task: Any, step: Callable[[], None]) -> None:
+        """Do one step of an answer. A step that fails ends the connection, with an error where nothing was sent."""
+        try:
+            step()
+            return
+        except ClientDisconnected:
+            log.debug("the client left while %s was served", task.request.path)
+        except OSError as error:
+            log.debug("the connection failed while %s was served: %s", task.request.path, error)
+        except Exception:
+            log.exception("unforeseen failure in %s", task.request.path)
+            if not task.wrote_header and not task.request.error:
+                task.request.error = internal_error()
+                RefusalTask(self, task.request).service()
+        task.failed = task.close_on_finish = True
+
+    def _end_request(self, task: Any) -> None:
+        """Go on to the next request of the connection, or close it."""
+        self.since, self._answered = time.monotonic(), True
+        self._at_close.clear()
+        # The next response gets another buffer: this one would never be released.
+        self.current_outbuf_count = self.adj.outbuf_high_watermark if self.current_outbuf_count else 0
+        with self.requests_lock:
+            if task.close_on_finish or not self.connected:
+                self.close_when_flushed = True
+                ended, self.requests = self.requests, []
+            else:
+                ended = [self.requests.pop(0)]
+                if self.requests:
+                    self.server.add_task(self)
+                elif self.request is not None and self.request.expect_continue and self.request.headers_finished:
+                    self.send_continue()
+        for request in ended:
+            request.close()
+        self._note_change()
+
+    def call_at_close(self, act: Callable[[], None]) -> None:
+        """Have something done in the loop when the client leaves while its request is being served."""
+        self._at_close.append(act)
+        if not self.connected:
+            self._loop.call_soon(self._tell_close)
+
+    def write_soon(self, data: bytes) -> int:
+        """Send, or keep until the client takes it; one that takes nothing is waited for.
+
+        Raises ClientDisconnected.
+        """
+        if self.total_outbufs_len > self.adj.outbuf_high_watermark and waiting.in_task():
+            self._wait_until_drained()
+        with self.outbuf_lock:
+            sent = 0
+            if not self.total_outbufs_len:
+                self._sent_at = time.monotonic()
+                sent = self.send(data, do_close=False) if self.connected else 0
+            if sent < len(data):
+                super().write_soon(data[sent:])
+        if self.total_outbufs_len:
+            self._note_change()
+        return len(data)
+
+    def _wait_until_drained(self) -> None:
+        while self.connected and self.total_outbufs_len > self.adj.outbuf_high_watermark:
+            self._drained = waiting.Signal()
+            self._drained.wait()
 
     def send(self, data: bytes, do_close: bool = True) -> int:
         """Send what the socket takes now."""
@@ -194,14 +292,54 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
         super().handle_close()
         if self.request is not None:
             self.request.close()
+        if self._drained is not None:
+            self._drained.set()
+        self._tell_close()
 
-    def _release_requests(self) -> None:
-        with self.requests_lock:
-            for request in self.requests:
-                request.close()
+    def _tell_close(self) -> None:
+        acts, self._at_close = self._at_close, []
+        for act in acts:
+            act()
 
     def del_channel(self, map: Any = None) -> None:
         """Leave the loop."""
         if self._fileno is not None:
+            self._loop.forget(self._fileno)
             self.server.connections.remove(self)
         super().del_channel(map)
+
+    def cancel(self) -> None:
+        """Close the connection of a request that no thread has taken when the server stops."""
+        super().cancel()
+        self._note_change()
+
+    def close_soon(self) -> None:
+        """Close the connection in the next round of the loop: an event of this one must not meet a new socket."""
+        self.will_close = True
+        self.update_interest()
+
+    def update_interest(self) -> None:
+        """Have the loop watch the connection for what it is waiting for now."""
+        if self._fileno is not None:
+            self._loop.watch(
+                self._fileno,
+                self._on_readable if self.readable() else None,
+                self._on_writable if self.writable() else None,
+            )
+
+    def _note_change(self) -> None:
+        """Have the loop look at what the connection waits for; any thread may call this."""
+        if self._loop.is_current:
+            self.update_interest()
+        else:
+            self._loop.call_soon(self.update_interest)
+
+    def _on_readable(self) -> None:
+        wasyncore.read(self)
+        self.update_interest()
+
+    def _on_writable(self) -> None:
+        wasyncore.write(self)
+        if self._drained is not None and self.total_outbufs_len <= self.adj.outbuf_high_watermark:
+            self._drained.set()
+        self.update_interest()

@@ -108,7 +108,7 @@ class Connections:
             for channel in closed:
                 self.remove(channel)
                 self.closed.note(str(channel.client.address[0]))
-                channel.will_close = True  # closed in the next round: an event of this one must not meet a new socket
+                channel.close_soon()
             if closed:
                 return len(closed)
         return 0

@@ -22,6 +22,8 @@ RETRY_SECONDS = 5.0
 class RefusalTask(ErrorTask):  # type: ignore[misc] # waitress has no type hints
     """Responds with our error body to a request with an ``error``: an ApiError, or one of waitress's."""
 
+    failed = False
+
     def execute(self) -> None:
         """Write the response and close the connection: where its next request would begin is unknown."""
         error = _error_of(self.request.error)

@@ -1,8 +1,8 @@
 """The web server: waitress, in a thread of its own, so that the main thread can decide when to stop it.
 
 The listening socket is bound before anything else is started. What is refused before the application sees it gets our
-error bodies. Stopping goes through waitress's own trigger, which runs a function in its loop: nothing is closed while
-the loop uses it (waitress/trigger.py).
+error bodies. Waitress's loop asks every connection in every round what it is waiting for. Its place is taken by
+:class:`~mistral_api.event_loop.loop.EventLoop`, which the connections tell.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -22,6 +21,7 @@ from waitress.server import TcpWSGIServer
 
 from mistral_api.control.listening import bind_address
 from mistral_api.errors import ApiError
+from mistral_api.event_loop.loop import EventLoop
 from mistral_api.serving.connection_limits import connection_limits
 from mistral_api.serving.connections import Connections
 from mistral_api.serving.hooks import Hooks
@@ -33,6 +33,7 @@ from mistral_api.system.logs import ThrottledWarning
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 2.0
+STOP_SECONDS = 5.0
 # How often deadlines are looked at.
 CHECK_SECONDS = 1.0
 # How many waiting connections are accepted before the others get their turn.
@@ -51,30 +52,47 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
         app: WSGIApplication,
         listener: socket.socket,
         connections: Connections,
+        loop: EventLoop,
         **more: Any,
     ) -> None:
         self.connections = connections
         self.limits = connections.limits
-        self._next_check = 0.0
-        self._accepts_again_at = 0.0
+        self.loop = loop
         self._warn = ThrottledWarning(log)
         info = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(app, {}, _sock=listener, bind_socket=False, sockinfo=info, **more)
+        loop.call_soon(self._begin)
 
     def note_refusal(self, error: ApiError, request: RequestParser, request_id: str) -> None:
         """Tell whoever wants to know that a request was refused before the application saw it."""
         self.connections.hooks.on_refusal(error, request.head, request_id)
 
-    def readable(self) -> bool:
-        """Look at deadlines when it is time; return whether to accept connections."""
-        now = time.monotonic()
-        if now >= self._next_check:
-            self._next_check = now + CHECK_SECONDS
-            self.connections.check_deadlines()
-            report = self.connections.closed.take_report(now)
-            if report is not None:
-                self.task_dispatcher.add_aside(report)
-        return bool(self.accepting) and now >= self._accepts_again_at
+    def pull_trigger(self) -> None:
+        """Wake no loop: our connections tell theirs what they are waiting for."""
+
+    def _begin(self) -> None:
+        self._accept_again()
+        self._check_deadlines()
+
+    def _accept_again(self) -> None:
+        if self.accepting:
+            self.loop.watch(self._fileno, self.handle_accept, None)
+
+    def _check_deadlines(self) -> None:
+        """Look at the deadlines of all connections, again and again."""
+        self.loop.call_later(CHECK_SECONDS, self._check_deadlines)
+        self.connections.check_deadlines()
+        report = self.connections.closed.take_report(time.monotonic())
+        if report is not None:
+            self.task_dispatcher.add_aside(report)
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; open connections stay open."""
+        if self._fileno is not None:
+            self.loop.forget(self._fileno)
+            self.accepting = False
+            self.del_channel()
+            self.socket.close()
 
     def handle_accept(self) -> None:
         """Accept what waits, some at a time."""
@@ -105,7 +123,8 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
             return False
         self._warn("no connection can be accepted: %s", error.strerror)
         if self.connections.evict() == 0:
-            self._accepts_again_at = time.monotonic() + CHECK_SECONDS
+            self.loop.forget(self._fileno)
+            self.loop.call_later(CHECK_SECONDS, self._accept_again)
         return False
 
 
@@ -134,14 +153,16 @@ class WebServer:
             ident=None,
         )
         self.connections = Connections(limits, hooks or Hooks())
+        self._loop = EventLoop()
         self._server = _Server(
             app,
             listener,
             self.connections,
+            self._loop,
             dispatcher=Lanes(settings.api_threads, limits.queued_requests),
             adj=adjustments,
         )
-        self._thread = threading.Thread(target=self._server.run, name="waitress", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run, name="waitress", daemon=True)
 
     def start(self) -> None:
         """Begin to serve requests."""
@@ -161,11 +182,7 @@ class WebServer:
     def stop_accepting(self) -> None:
         """Close the listening socket; open connections stay open."""
 
-        def close_listener() -> None:
-            self._server.del_channel()
-            self._server.socket.close()
-
-        self._run_in_loop(close_listener)
+        self._loop.call_soon(self._server.stop_accepting)
 
     def close(self) -> None:
         """Let the threads end, send the rest of every response, and close every connection."""
@@ -173,21 +190,12 @@ class WebServer:
         deadline = time.monotonic() + FLUSH_SECONDS
         while self._has_unsent() and time.monotonic() < deadline:
             time.sleep(0.01)
-        self._run_in_loop(lambda: wasyncore.close_all(self._server._map))
-        self._thread.join(timeout=5)
+        self._loop.stop()
+        self._thread.join(timeout=STOP_SECONDS)
+        wasyncore.close_all(self._server._map)
 
     def _has_unsent(self) -> bool:
         return any(channel.total_outbufs_len for channel in list(self._server.active_channels.values()))
-
-    def _run_in_loop(self, function: Callable[[], None]) -> None:
-        if not self.running:
-            return
-        try:
-            self._server.trigger.pull_trigger(function)
-        except OSError as error:
-            # Another call had the loop run our function, which closed the trigger, before this call could pull it.
-            if error.errno != errno.EBADF:
-                raise
 
 
 def bind_listener(host: str, port: int) -> socket.socket:

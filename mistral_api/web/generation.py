@@ -8,11 +8,14 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
+from mistral_api.event_loop.wsgi import ON_DISCONNECT
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestContext
 from mistral_api.generation.passthrough import PassthroughEndpoint
+from mistral_api.generation.planned_answer import PlannedAnswer
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.web.finished_request import open_request
+from mistral_api.web.lazy_response import LazyResponse
 from mistral_api.web.rate_limits import current_permit
 from mistral_api.web.request import caller, client_request_id, request_id, services
 from mistral_api.web.request_body import json_body
@@ -25,6 +28,9 @@ def request_context(body: object) -> RequestContext:
     """Return the current request, with its decoded body."""
     # waitress offers this when channel_request_lookahead is above 0.
     call = UpstreamCall(request.environ.get("waitress.client_disconnected"))
+    on_disconnect = request.environ.get(ON_DISCONNECT)
+    if on_disconnect is not None:
+        on_disconnect(lambda: call.cancel("client"))
     call.trace = open_request().trace
     headers = dict(request.headers)
     return RequestContext(
@@ -34,8 +40,17 @@ def request_context(body: object) -> RequestContext:
 
 def generate(endpoint: Endpoint) -> Response:
     """Answer the current request at a generation endpoint."""
-    result = services().generator.generate(endpoint, request_context(json_body()))
-    return json_or_stream(result.body, result.session_id, result.cache, ignored_tools=result.ignored_tools)
+    return planned_response(services().generator.plan(endpoint, request_context(json_body())))
+
+
+def planned_response(planned: PlannedAnswer, stream_type: str = EVENTS) -> Response:
+    """Return the response to a generation, which is made when the WSGI server asks for it."""
+
+    def make() -> Response:
+        body = planned.make()
+        return json_or_stream(body, planned.session_id, planned.cache, stream_type, planned.ignored_tools)
+
+    return LazyResponse(make, planned.abandon)
 
 
 def pass_through(

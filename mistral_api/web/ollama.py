@@ -27,7 +27,7 @@ from mistral_api.generation.ollama_request import (
 from mistral_api.payload_types import JsonObject
 from mistral_api.system.time_units import nanoseconds
 from mistral_api.web.errors import handle_errors
-from mistral_api.web.generation import LINES, json_or_stream, json_response, request_context
+from mistral_api.web.generation import LINES, json_response, planned_response, request_context
 from mistral_api.web.request import services
 from mistral_api.web.request_body import json_body
 
@@ -75,8 +75,7 @@ def embeddings() -> Response:
 
 
 def _generate(endpoint: Endpoint, body: object) -> Response:
-    result = services().generator.generate(endpoint, request_context(body))
-    return json_or_stream(result.body, result.session_id, result.cache, LINES)
+    return planned_response(services().generator.plan(endpoint, request_context(body)), LINES)
 
 
 def _embed(task: Embeddings, body: object) -> Mapping[str, object]:

@@ -9,7 +9,8 @@ from flask import Blueprint, Response, request
 from mistral_api.conversations.item_renderer import item_list
 from mistral_api.payload_types.responses import Item
 from mistral_api.responses.response_object import input_items
-from mistral_api.web.generation import json_or_stream, json_response, request_context, stream_response
+from mistral_api.web.generation import json_response, planned_response, request_context, stream_response
+from mistral_api.web.lazy_response import LazyResponse
 from mistral_api.web.request import caller, services
 from mistral_api.web.request_body import json_body
 from mistral_api.wire import load
@@ -30,8 +31,7 @@ class InputTokens(TypedDict):
 @blueprint.post("")
 def create() -> Response:
     """Generate a response: at once, as a stream of events, or in the background."""
-    result = services().response_service.respond(request_context(json_body()))
-    return json_or_stream(result.body, result.session_id, result.cache, ignored_tools=result.ignored_tools)
+    return planned_response(services().response_service.plan(request_context(json_body())))
 
 
 @blueprint.post("/input_tokens")
@@ -49,7 +49,8 @@ def retrieve(response_id: str) -> Response:
     query = load(_QUERY, joined_arguments(request.args.to_dict(flat=False)))
     if query["stream"]:
         after = query.get("starting_after", -1)
-        return stream_response(services().response_service.follow(caller().owner, response_id, after))
+        events = services().response_service.follow(caller().owner, response_id, after)
+        return LazyResponse(lambda: stream_response(events))
     return json_response(services().response_service.find(caller().owner, response_id))
 
 

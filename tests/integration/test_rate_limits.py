@@ -377,7 +377,7 @@ class TestConcurrentRequests:
         def fail(*_: Any) -> None:
             raise RuntimeError("unforeseen")
 
-        monkeypatch.setattr(Generator, "generate", fail)
+        monkeypatch.setattr(Generator, "plan", fail)
         for _ in range(3):
             answer = _wait_until_served(lambda: api.send(key, "POST", CHAT_PATH, CHAT))
             assert answer.status_code == 500

@@ -96,7 +96,7 @@ def test_owner_with_many_requests_does_not_keep_another_waiting(services: Servic
 
     def generate(owner: str, tokens: int) -> None:
         body = {"messages": STORY, "max_tokens": tokens, "ignore_eos": True}
-        services.generator.generate(CHAT, RequestContext(Caller(owner, None, local=True), new_id(), None, body))
+        services.generator.plan(CHAT, RequestContext(Caller(owner, None, local=True), new_id(), None, body)).make()
         ended.append((owner, time.monotonic()))
 
     generate("other", 1)  # from now on the slots are shared
@@ -119,11 +119,11 @@ def test_choosing_a_slot_needs_the_scope_admin(services: Services) -> None:
         body = {"messages": HELLO, "max_tokens": 1, "id_slot": slot}
         request = RequestContext(stranger, new_id(), None, body)
         if not refused:
-            services.generator.generate(CHAT, request)
+            services.generator.plan(CHAT, request).make()
             continue
         with pytest.raises(Forbidden) as caught:
-            services.generator.generate(CHAT, request)
+            services.generator.plan(CHAT, request).make()
         assert (caught.value.code, caught.value.param) == ("insufficient_scope", "id_slot")
         response = RequestContext(stranger, new_id(), None, {"input": "Hi", "id_slot": slot})
         with pytest.raises(Forbidden):
-            services.response_service.respond(response)
+            services.response_service.plan(response).make()

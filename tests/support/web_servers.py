@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from mistral_api.event_loop.waiting import Signal
+from mistral_api.event_loop.wsgi import ON_DISCONNECT, RUNS_AS_TASK, WHILE_WAITING
 from mistral_api.serving.connections import Connections
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.web_server import WebServer, bind_listener
@@ -27,6 +30,9 @@ class EchoApp:
 
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
+    # For ``/task``: set to have all of them go on; and when a client has left.
+    go_on: Signal = field(default_factory=Signal)
+    left: Signal = field(default_factory=Signal)
     streams: int = 0
     flood_chunks: int = 0
 
@@ -35,6 +41,11 @@ class EchoApp:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         body = environ["wsgi.input"].read()
         self.requests.append((method, path, body))
+        if path.startswith("/task"):
+            environ[RUNS_AS_TASK] = True
+            environ[ON_DISCONNECT](self.left.set)
+            environ[WHILE_WAITING] = partial(_say_that_it_waits, start_response)
+            return self._task(path, start_response)
         if path == "/stream":
             start_response("200 OK", [("Content-Type", "text/event-stream")])
             return self._stream()
@@ -44,6 +55,22 @@ class EchoApp:
         content = orjson.dumps({"method": method, "path": path, "query": environ["QUERY_STRING"], "length": len(body)})
         start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(content)))])
         return [content]
+
+    def _task(self, path: str, start_response: Callable[..., Any]) -> Iterator[bytes]:
+        """A body that waits as a task may: it begins its response when it goes on, and ends as its path says."""
+        self.streams += 1
+        try:
+            assert self.go_on.wait(60)
+            if path == "/task/failing":
+                raise ValueError("the application fails")
+            start_response("200 OK", [("Content-Type", "text/event-stream")])
+            yield b"data: begun\n\n"
+            while path == "/task/flood" and not self.released.is_set():
+                self.flood_chunks += 1
+                yield bytes(65536)
+            yield b"data: [DONE]\n\n"
+        finally:
+            self.streams -= 1
 
     def _stream(self) -> Iterator[bytes]:
         self.streams += 1
@@ -62,6 +89,11 @@ class EchoApp:
                 yield b"x" * 65536
         finally:
             self.streams -= 1
+
+
+def _say_that_it_waits(start_response: Callable[..., Any]) -> bytes:
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    return b": waiting\n\n"
 
 
 @dataclass
@@ -108,6 +140,7 @@ def running_web_server(
         yield TestServer(server, app, listener.getsockname()[1])
     finally:
         app.released.set()
+        app.go_on.set()
         server.close()
 
 

@@ -175,6 +175,7 @@ def test_the_end_of_the_loop_ends_its_tasks() -> None:
         try:
             waiting.Signal().wait(None)
         finally:
+            waiting.sleep(0.01)
             cleaned.set()
 
     with running_loop() as loop:
