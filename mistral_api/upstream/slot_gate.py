@@ -1,10 +1,10 @@
-"""The turn of every generation at the model server's slots: fair between owners, and no more wait than may.
+"""The turn of every generation at the model server's slots: fair between owners, and in a queue of a bounded length.
 
 llama.cpp gives a slot that is free to the request that has waited longest, so an owner with many requests in flight
-would keep all others waiting; and each request that waits there holds a connection, and one of its threads. So no more
-requests are sent than there are slots. The others wait here (:class:`SlotQueue`), where that costs next to nothing: in
-a task not even a thread. While one owner has the model server alone, ``AHEAD`` more are sent: the next request is there
-already when a slot becomes free.
+would keep all others waiting; and each request that waits there holds a connection, and a thread of the model server.
+So no more requests are sent than there are slots. The others wait here (:class:`SlotQueue`), where that costs next to
+nothing: in a task not even a thread. While one owner has the model server alone, ``AHEAD`` more are sent: the next
+request is there already when a slot becomes free.
 
 Where nobody knows how many slots there are, nothing is held back, and ``most_waiting`` bounds what is sent at a time.
 """
@@ -15,13 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from mistral_api.errors import ModelTimeout, Unavailable
+from mistral_api.errors import ApiError, ModelTimeout, Unavailable
 from mistral_api.event_loop import waiting
 from mistral_api.event_loop.waiting import Signal
 from mistral_api.upstream.cancellation import WATCH_INTERVAL_SECONDS, UpstreamCall
 from mistral_api.upstream.errors import cancelled_error
 from mistral_api.upstream.hold_times import HoldTimes
-from mistral_api.upstream.prompt_checks import CheckTurns
 from mistral_api.upstream.slot_queue import SlotQueue, Waiter
 
 # After so long without a request of a second owner, the only one has the model server alone.
@@ -29,11 +28,8 @@ ALONE_AFTER_SECONDS = 600.0
 AHEAD = 1
 # Positions are looked at again after so long, when somebody asks.
 POSITION_SECONDS = 1.0
-# A prompt is checked once its request has waited for so long, before its client is told for the first time.
-CHECK_AFTER_SECONDS = 3.0
 
 Release = Callable[[], None]
-Check = Callable[[], bool]
 
 
 def _tell_nobody(seconds: float) -> None:
@@ -51,22 +47,19 @@ class SlotGate:
         *,
         most_waiting: int = 4096,
         clock: Callable[[], float] = time.monotonic,
-        check_after: float = CHECK_AFTER_SECONDS,
     ) -> None:
         """``slots``: how many there are; None, where nobody knows, holds nothing back. ``longest_wait``: in seconds.
 
-        ``is_shared``: whether owners share the slots although one alone generates. ``check_after``: after how many
-        seconds a prompt is checked whose request waits.
+        ``is_shared``: whether owners share the slots although one alone generates.
         """
         self._slots = slots
-        self._longest_wait, self._check_after = longest_wait, check_after
+        self._longest_wait = longest_wait
         self._most_waiting = most_waiting
         self._is_always_shared = is_shared
         self._clock = clock
         self._lock = threading.Lock()
         self._queue = SlotQueue()
         self._hold_times = HoldTimes()
-        self._checks = CheckTurns()
         self._last_owner: str | None = None
         self._shared_until = self._positions_until = float("-inf")
         self._closed = False
@@ -75,17 +68,12 @@ class SlotGate:
         # Told how long each generation waited that had to, in seconds.
         self.on_wait: Callable[[float], None] = _tell_nobody
 
-    def enter(
-        self, owner: str, count: int, call: UpstreamCall, check: Check | None = None, *, continues: bool = False
-    ) -> Release:
+    def enter(self, owner: str, count: int, call: UpstreamCall, *, continues: bool = False) -> Release:
         """Return once a request that takes ``count`` slots may be sent. What is returned has to be called at its end.
 
-        ``check`` asks the model server about the request, and returns whether it is known to be taken. It is called at
-        most once, where the request waits for long as a task; what it raises ends the wait. ``continues``: the request
-        is a part of an answer that has begun, and is never one too many.
-
-        Raises what ends the call, Unavailable (``overloaded``) where too many wait, ModelTimeout, and what ``check``
-        raises.
+        ``continues``: the request is a further part of an answer that has begun, and so never one too many. Raises what
+        ends the call, Unavailable (``overloaded``) where too many wait, ModelTimeout, and what its place is refused
+        with.
         """
         waiter = Waiter(owner, count if self._slots is None else min(count, self._slots))
         with self._lock:
@@ -97,7 +85,7 @@ class SlotGate:
             self._queue.add(waiter)
             self._admit()
         if not waiter.admitted:
-            self._wait(waiter, call, check)
+            self._wait(waiter, call)
         return self._releaser(waiter)
 
     def require_room(self) -> None:
@@ -128,6 +116,15 @@ class SlotGate:
             waiters = self._queue.waiters()
         for waiter in waiters:
             waiter.wake()
+
+    def position(self, waiter: Waiter) -> int:
+        """Return the position of a request that waits, as it was a moment ago."""
+        with self._lock:
+            now = self._clock()
+            if now >= self._positions_until:
+                self._positions_until = now + POSITION_SECONDS
+                self._queue.number_positions()
+            return waiter.position
 
     def _note_owner(self, owner: str) -> None:
         if owner != self._last_owner:
@@ -169,60 +166,37 @@ class SlotGate:
     def _is_shared(self) -> bool:
         return self._clock() < self._shared_until or self._is_always_shared()
 
-    def _wait(self, waiter: Waiter, call: UpstreamCall, check: Check | None) -> None:
-        """Return once a request is admitted. It keeps its client's call told of its position meanwhile."""
+    def _wait(self, waiter: Waiter, call: UpstreamCall) -> None:
+        """Return once a request is admitted. Raises what ends its wait."""
         began = self._clock()
-        call.begin_wait(waiter.wake, waiter.position, lambda: self._position(waiter))
+        call.queue_position = call.queue_position or waiter.position
+        call.place = _Place(self, waiter)
         try:
-            if check is not None and waiting.in_task():
-                self._check_in_time(waiter, call, check)
-            self._wait_until(waiter, call, began + self._longest_wait)
-            if not waiter.admitted:
-                raise ModelTimeout("No slot of the model server became free in time.")
+            with call.waking(waiter.wake):
+                self._wait_until(waiter, call, began + self._longest_wait)
         except BaseException:
             self._leave(waiter)
             raise
         finally:
-            call.end_wait()
+            call.place = None
             self.on_wait(self._clock() - began)
 
-    def _check_in_time(self, waiter: Waiter, call: UpstreamCall, check: Check) -> None:
-        """Have a prompt checked where its request waits long enough. Raises what ends the call, or is found."""
-        self._wait_until(waiter, call, self._clock() + self._check_after)
-        if waiter.admitted:
-            return
-        self._checks.ask(waiter)
-        try:
-            self._wait_until(waiter, call, self._clock() + self._longest_wait, self._checks.has_turn)
-            if self._checks.has_turn(waiter):
-                call.accepted = check()
-        finally:
-            self._checks.end(waiter)
-
-    def _wait_until(
-        self, waiter: Waiter, call: UpstreamCall, moment: float, may_go: Callable[[Waiter], bool] = lambda _: False
-    ) -> None:
-        """Return once a request is admitted, or ``may_go``, or it is ``moment``. Raises what ends the call."""
-        polls = call.watches_client and not waiting.in_task()
+    def _wait_until(self, waiter: Waiter, call: UpstreamCall, deadline: float) -> None:
+        polls = not (call.is_notified or waiting.in_task())
         while True:
+            # Whoever changes what is looked at below sets the signal afterwards.
             signal = waiter.signal = Signal()
-            # Whoever changes one of these sets the signal afterwards.
             if call.cancelled or self._closed:
                 raise cancelled_error(call.reason or "shutdown")
-            left = moment - self._clock()
-            if waiter.admitted or may_go(waiter) or left <= 0:
+            if waiter.admitted:
                 return
+            if waiter.refusal is not None:
+                raise waiter.refusal
+            left = deadline - self._clock()
+            if left <= 0:
+                raise ModelTimeout("No slot of the model server became free in time.")
             if not signal.wait(min(left, WATCH_INTERVAL_SECONDS) if polls else left) and polls and call.client_is_gone():
-                call.cancel("client")
-
-    def _position(self, waiter: Waiter) -> int:
-        """Return the position of a request that waits, as it was a moment ago."""
-        with self._lock:
-            now = self._clock()
-            if now >= self._positions_until:
-                self._positions_until = now + POSITION_SECONDS
-                self._queue.number_positions()
-            return waiter.position
+                call.client_left()
 
     def _leave(self, waiter: Waiter) -> None:
         """Take back a request that waits no longer, or that has just been admitted."""
@@ -246,3 +220,20 @@ class SlotGate:
                     self._admit()
 
         return release
+
+
+class _Place:
+    """The place of a request at a gate."""
+
+    __slots__ = ("_gate", "_waiter")
+
+    def __init__(self, gate: SlotGate, waiter: Waiter) -> None:
+        self._gate, self._waiter = gate, waiter
+
+    @property
+    def position(self) -> int:
+        return self._gate.position(self._waiter)
+
+    def refuse(self, error: ApiError) -> None:
+        self._waiter.refusal = error
+        self._waiter.wake()

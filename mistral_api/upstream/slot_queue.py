@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 
+from mistral_api.errors import ApiError
 from mistral_api.event_loop.waiting import Signal
 
 
@@ -18,7 +19,7 @@ class Waiter:
     generations have their turn until it has its own, as far as that was known when it was last looked at.
     """
 
-    __slots__ = ("admitted", "began", "count", "number", "owner", "position", "signal")
+    __slots__ = ("admitted", "began", "count", "number", "owner", "position", "refusal", "signal")
 
     def __init__(self, owner: str, count: int) -> None:
         self.owner, self.count = owner, count
@@ -27,6 +28,8 @@ class Waiter:
         # When it got its slots.
         self.began = 0.0
         self.signal: Signal | None = None
+        # What its wait ends with, where it is refused while it waits.
+        self.refusal: ApiError | None = None
 
     def wake(self) -> None:
         """Have it look at what has changed."""
