@@ -29,6 +29,11 @@ def _do_nothing() -> None:
     """Do nothing before a retry, or at the end of a call."""
 
 
+# Returns whether the model server is known to take a request, which may take a while; what it gets returns whether that
+# is still of interest. Raises ModelServerRefused.
+Check = Callable[[Callable[[], bool]], bool]
+
+
 class QueuePlace(Protocol):
     """The place of a request in the queue for a slot."""
 
@@ -50,6 +55,7 @@ class UpstreamCall:
         "_socket",
         "answered",
         "before_retry",
+        "check",
         "is_notified",
         "place",
         "queue_position",
@@ -74,8 +80,9 @@ class UpstreamCall:
         # where it did not.
         self.place: QueuePlace | None = None
         self.queue_position = 0
-        # Whether the model server has begun to answer.
+        # Whether the model server has begun to answer; and what asks it, until then, whether it takes the request.
         self.answered = False
+        self.check: Check | None = None
 
     @property
     def cancelled(self) -> bool:

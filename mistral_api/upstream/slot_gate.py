@@ -3,8 +3,8 @@
 llama.cpp gives a slot that is free to the request that has waited longest, so an owner with many requests in flight
 would keep all others waiting; and each request that waits there holds a connection, and a thread of the model server.
 So no more requests are sent than there are slots. The others wait here (:class:`SlotQueue`), where that costs next to
-nothing: in a task not even a thread. While one owner has the model server alone, ``AHEAD`` more are sent: the next
-request is there already when a slot becomes free.
+nothing: in a task not even a thread. One more under way, to be there when a slot becomes free, gained nothing that
+could be measured on the bundled engine.
 
 Where nobody knows how many slots there are, nothing is held back, and ``most_waiting`` bounds what is sent at a time.
 """
@@ -23,9 +23,6 @@ from mistral_api.upstream.errors import cancelled_error
 from mistral_api.upstream.hold_times import HoldTimes
 from mistral_api.upstream.slot_queue import SlotQueue, Waiter
 
-# After so long without a request of a second owner, the only one has the model server alone.
-ALONE_AFTER_SECONDS = 600.0
-AHEAD = 1
 # Positions are looked at again after so long, when somebody asks.
 POSITION_SECONDS = 1.0
 
@@ -43,25 +40,19 @@ class SlotGate:
         self,
         slots: int | None,
         longest_wait: float,
-        is_shared: Callable[[], bool] = lambda: False,
         *,
         most_waiting: int = 4096,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``slots``: how many there are; None, where nobody knows, holds nothing back. ``longest_wait``: in seconds.
-
-        ``is_shared``: whether owners share the slots although one alone generates.
-        """
+        """``slots``: how many there are; None, where nobody knows, holds nothing back. ``longest_wait``: in seconds."""
         self._slots = slots
         self._longest_wait = longest_wait
         self._most_waiting = most_waiting
-        self._is_always_shared = is_shared
         self._clock = clock
         self._lock = threading.Lock()
         self._queue = SlotQueue()
         self._hold_times = HoldTimes()
-        self._last_owner: str | None = None
-        self._shared_until = self._positions_until = float("-inf")
+        self._positions_until = float("-inf")
         self._closed = False
         # How many generations were refused because too many waited.
         self.refused = 0
@@ -77,7 +68,6 @@ class SlotGate:
         """
         waiter = Waiter(owner, count if self._slots is None else min(count, self._slots))
         with self._lock:
-            self._note_owner(owner)
             if self._closed:
                 raise cancelled_error("shutdown")
             if not continues:
@@ -95,14 +85,13 @@ class SlotGate:
 
     @property
     def busy(self) -> int:
-        """How many slots generations of this process have, as far as there are so many."""
-        return min(self._queue.busy, self._slots or 0)
+        """How many slots generations of this process have; 0 where nobody knows of slots."""
+        return 0 if self._slots is None else self._queue.busy
 
     @property
     def waiting(self) -> int:
-        """How many generations of this process wait for a slot: here, or in the model server beyond its slots."""
-        ahead = 0 if self._slots is None else max(0, self._queue.busy - self._slots)
-        return len(self._queue) + ahead
+        """How many generations of this process wait for a slot."""
+        return len(self._queue)
 
     @property
     def idle(self) -> bool:
@@ -125,12 +114,6 @@ class SlotGate:
                 self._positions_until = now + POSITION_SECONDS
                 self._queue.number_positions()
             return waiter.position
-
-    def _note_owner(self, owner: str) -> None:
-        if owner != self._last_owner:
-            if self._last_owner is not None:
-                self._shared_until = self._clock() + ALONE_AFTER_SECONDS
-            self._last_owner = owner
 
     def _require_room(self) -> None:
         """Raise Unavailable where too many wait. The lock is held."""
@@ -157,14 +140,7 @@ class SlotGate:
             waiter.wake()
 
     def _has_room(self, waiter: Waiter) -> bool:
-        if self._slots is None or self._queue.busy + waiter.count <= self._slots:
-            return True
-        # A request for several slots is not sent ahead: those that come free would wait until it has all.
-        ahead = waiter.count == 1 and self._queue.busy < self._slots + AHEAD
-        return ahead and not self._is_shared()
-
-    def _is_shared(self) -> bool:
-        return self._clock() < self._shared_until or self._is_always_shared()
+        return self._slots is None or self._queue.busy + waiter.count <= self._slots
 
     def _wait(self, waiter: Waiter, call: UpstreamCall) -> None:
         """Return once a request is admitted. Raises what ends its wait."""
@@ -195,7 +171,11 @@ class SlotGate:
             left = deadline - self._clock()
             if left <= 0:
                 raise ModelTimeout("No slot of the model server became free in time.")
-            if not signal.wait(min(left, WATCH_INTERVAL_SECONDS) if polls else left) and polls and call.client_is_gone():
+            if (
+                not signal.wait(min(left, WATCH_INTERVAL_SECONDS) if polls else left)
+                and polls
+                and call.client_is_gone()
+            ):
                 call.client_left()
 
     def _leave(self, waiter: Waiter) -> None:

@@ -11,7 +11,7 @@ from mistral_api.errors import ApiError, ModelTimeout, Unavailable
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest, context_exceeded
-from mistral_api.upstream.slot_gate import AHEAD, SlotGate
+from mistral_api.upstream.slot_gate import SlotGate
 from tests.support.event_loops import running_loop
 from tests.support.processes import wait_for
 
@@ -26,15 +26,13 @@ class Requests:
         self.failures: list[ApiError] = []
         self._loop = loop
 
-    def send(
-        self, name: str, count: int = 1, call: UpstreamCall | None = None, check: Callable[[], bool] | None = None
-    ) -> UpstreamCall:
+    def send(self, name: str, count: int = 1, call: UpstreamCall | None = None) -> UpstreamCall:
         """Send a request of the owner whose name it begins with; return once it waits, is admitted or has failed."""
         call = call or UpstreamCall()
 
         def enter() -> None:
             try:
-                release = self.gate.enter(name[0], count, call, check)
+                release = self.gate.enter(name[0], count, call)
             except ApiError as error:
                 self.failures.append(error)
                 return
@@ -47,7 +45,7 @@ class Requests:
         else:
             self._loop.spawn(enter)
         wait_for(
-            lambda: name in self.admitted or call.position_now is not None or len(self.failures) > failed,
+            lambda: name in self.admitted or call.place is not None or len(self.failures) > failed,
             f"{name} at the gate",
         )
         return call
@@ -72,19 +70,17 @@ def loop(request: pytest.FixtureRequest) -> Iterator[EventLoop | None]:
 
 @pytest.fixture
 def requests(loop: EventLoop | None) -> Requests:
-    """Requests to a model server of two slots, of which another owner has had one before."""
-    gate = SlotGate(2, 30)
-    gate.enter("z", 1, UpstreamCall())()
-    return Requests(gate, loop)
+    """Requests to a model server of two slots."""
+    return Requests(SlotGate(2, 30), loop)
 
 
-def test_one_owner_alone_has_a_request_more_under_way_than_there_are_slots(loop: EventLoop | None) -> None:
+def test_one_owner_alone_waits_in_the_order_of_arrival(loop: EventLoop | None) -> None:
     alone = Requests(SlotGate(2, 30), loop)
     for number in range(5):
         alone.send(f"a{number}")
-    assert len(alone.admitted) == 2 + AHEAD
+    assert sorted(alone.admitted) == ["a0", "a1"]
     assert (alone.gate.busy, alone.gate.waiting) == (2, 3)
-    assert [alone.end("a0"), alone.end("a1")] == ["a3", "a4"]
+    assert [alone.end("a0"), alone.end("a1")] == ["a2", "a3"]
 
 
 def test_owners_take_turns_where_there_are_too_few_slots(requests: Requests) -> None:
@@ -115,14 +111,6 @@ def test_several_choices_take_several_slots(requests: Requests) -> None:
     assert requests.end("b1") == "c1"
 
 
-def test_several_choices_of_an_owner_alone_are_not_sent_before_they_have_all_slots() -> None:
-    alone = Requests(SlotGate(2, 30))
-    alone.send("a1")
-    alone.send("a2", count=2)
-    assert alone.admitted == ["a1"]
-    assert alone.end("a1") == "a2"
-
-
 def test_a_second_release_frees_nothing(requests: Requests) -> None:
     for name in ("a1", "a2", "b1", "b2"):
         requests.send(name)
@@ -145,7 +133,7 @@ def test_a_call_that_is_cancelled_waits_no_longer(requests: Requests) -> None:
 
 
 def test_a_client_that_leaves_is_noticed_by_a_thread_that_waits_for_it() -> None:
-    gone, requests = threading.Event(), Requests(SlotGate(1, 30, lambda: True))
+    gone, requests = threading.Event(), Requests(SlotGate(1, 30))
     requests.send("a1")
     requests.send("b1", call=UpstreamCall(gone.is_set))
     gone.set()
@@ -154,7 +142,7 @@ def test_a_client_that_leaves_is_noticed_by_a_thread_that_waits_for_it() -> None
 
 
 def test_a_wait_ends_after_its_time(loop: EventLoop | None) -> None:
-    held = Requests(SlotGate(1, 0.2, lambda: True), loop)
+    held = Requests(SlotGate(1, 0.2), loop)
     held.send("a1")
     held.send("b1")
     wait_for(lambda: held.failures, "the end of the time")
@@ -172,19 +160,6 @@ def test_all_waits_end_when_the_server_stops(requests: Requests) -> None:
     assert len(requests.failures) == 3
 
 
-def test_owner_who_stays_alone_has_the_server_alone_again() -> None:
-    now = [0.0]
-    gate = SlotGate(2, 30, clock=lambda: now[0])
-    gate.enter("z", 1, UpstreamCall())()
-    requests = Requests(gate)
-    for name in ("a1", "a2", "a3"):
-        requests.send(name)
-    assert sorted(requests.admitted) == ["a1", "a2"]
-    now[0] = 700.0
-    requests.send("a4")
-    wait_for(lambda: len(requests.admitted) == 3, "one more")
-
-
 def test_an_unknown_number_of_slots_holds_nothing_back_below_the_bound() -> None:
     gate = SlotGate(None, 1, most_waiting=6)
     releases = [gate.enter(owner, 1, UpstreamCall()) for owner in "abcabc"]
@@ -197,7 +172,7 @@ def test_an_unknown_number_of_slots_holds_nothing_back_below_the_bound() -> None
 
 
 def test_one_too_many_is_refused_at_once_and_counted(loop: EventLoop | None) -> None:
-    full = Requests(SlotGate(1, 30, lambda: True, most_waiting=2), loop)
+    full = Requests(SlotGate(1, 30, most_waiting=2), loop)
     for name in ("a1", "a2", "b1", "b2", "c1"):
         full.send(name)
     assert [failure.code for failure in full.failures] == ["overloaded"] * 2
@@ -219,7 +194,7 @@ def test_a_further_part_of_an_answer_is_never_one_too_many() -> None:
 
 def test_who_is_refused_is_told_how_long_the_queue_takes() -> None:
     now = [0.0]
-    gate = SlotGate(4, 30, lambda: True, most_waiting=0, clock=lambda: now[0])
+    gate = SlotGate(4, 30, most_waiting=0, clock=lambda: now[0])
 
     def retry_after() -> float | None:
         with pytest.raises(Unavailable) as caught:
@@ -247,7 +222,7 @@ def test_who_is_refused_is_told_how_long_the_queue_takes() -> None:
 
 def test_a_longer_queue_takes_longer() -> None:
     now = [0.0]
-    full = Requests(SlotGate(2, 30, lambda: True, most_waiting=9, clock=lambda: now[0]))
+    full = Requests(SlotGate(2, 30, most_waiting=9, clock=lambda: now[0]))
     full.send("z0")
     now[0] += 4.0
     full.releases["z0"]()
@@ -258,7 +233,7 @@ def test_a_longer_queue_takes_longer() -> None:
 
 def test_positions_count_down(loop: EventLoop | None) -> None:
     now = [0.0]
-    gate = SlotGate(1, 30, lambda: True, clock=lambda: now[0])
+    gate = SlotGate(1, 30, clock=lambda: now[0])
     requests = Requests(gate, loop)
     calls = [requests.send(f"a{number}") for number in range(4)]
     calls.append(requests.send("b0"))
@@ -266,7 +241,7 @@ def test_positions_count_down(loop: EventLoop | None) -> None:
 
     def positions() -> list[int | None]:
         now[0] += 2.0
-        return [None if call.position_now is None else call.position_now() for call in calls]
+        return [None if call.place is None else call.place.position for call in calls]
 
     assert positions() == [None, 2, 3, 4, 1]  # the second owner has had none
     assert requests.end("a0") == "b0"
@@ -278,51 +253,13 @@ def test_positions_count_down(loop: EventLoop | None) -> None:
     assert calls[3].queue_position == 3
 
 
-class Checks:
-    """Checks of prompts, each of which takes until ``go`` is set."""
-
-    def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.error: ApiError | None = None
-
-    def of(self, name: str) -> Callable[[], bool]:
-        def check() -> bool:
-            self.begun.append(name)
-            if self.error is not None:
-                raise self.error
-            return True
-
-        return check
-
-
-def test_a_prompt_is_checked_while_its_request_waits_as_a_task() -> None:
-    checks = Checks()
-    with running_loop() as loop:
-        requests = Requests(SlotGate(1, 30, lambda: True, check_after=0.01), loop)
-        requests.send("a1", check=checks.of("a1"))
-        calls = [requests.send(f"b{number}", check=checks.of(f"b{number}")) for number in range(5)]
-        wait_for(lambda: all(call.accepted for call in calls), "the checks")
-        assert sorted(checks.begun) == [f"b{number}" for number in range(5)]
-        assert requests.end("a1") == "b0"
-
-
-def test_a_prompt_that_is_refused_waits_no_longer() -> None:
-    checks = Checks()
-    checks.error = context_exceeded(100, 200)
-    with running_loop() as loop:
-        requests = Requests(SlotGate(1, 30, lambda: True, check_after=0.01), loop)
-        requests.send("a1")
-        call = requests.send("b1", check=checks.of("b1"))
-        wait_for(lambda: requests.failures, "the refusal")
-        assert requests.failures == [checks.error]
-        assert not call.accepted
-        assert requests.gate.waiting == 0
-
-
-def test_nobody_is_told_by_a_thread_so_nothing_is_checked() -> None:
-    checks = Checks()
-    requests = Requests(SlotGate(1, 30, lambda: True, check_after=0.0))
+def test_a_request_that_is_refused_in_its_place_waits_no_longer(loop: EventLoop | None) -> None:
+    error = context_exceeded(100, 200)
+    requests = Requests(SlotGate(1, 30), loop)
     requests.send("a1")
-    requests.send("b1", check=checks.of("b1"))
-    assert requests.end("a1") == "b1"
-    assert checks.begun == []
+    place = requests.send("b1").place
+    assert place is not None
+    place.refuse(error)
+    wait_for(lambda: requests.failures, "the refusal")
+    assert requests.failures == [error]
+    assert requests.gate.waiting == 0

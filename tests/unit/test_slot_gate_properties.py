@@ -1,4 +1,4 @@
-"""Whatever comes, ends and leaves at the gate: it stays within the slots, keeps the order, and everybody gets a turn."""
+"""Whatever comes, ends and leaves at the gate: it keeps to the slots and to the order, and everybody has a turn."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Model:
     """A gate, and what has to be true of it."""
 
     def __init__(self, loop: EventLoop, slots: int) -> None:
-        self.gate = SlotGate(slots, 60, lambda: True)
+        self.gate = SlotGate(slots, 60)
         self.slots = slots
         self.requests: list[Request] = []
         self._loop = loop
