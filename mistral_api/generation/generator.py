@@ -98,6 +98,7 @@ class Generator:
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
+            self.require_room()
             request.require_slot_choice(payload)
             admitted = self.admit(request, forced=endpoint.chat and _forces_call(payload))
             exchange.use_constraints(admitted, request.call)
@@ -121,6 +122,14 @@ class Generator:
             return pipeline.body()
         pipeline.open()
         return pipeline
+
+    def require_room(self) -> None:
+        """Raise Unavailable (``overloaded``) where a generation would be one too many, before it costs anything.
+
+        Where answers are cached it may need no slot.
+        """
+        if self._answers is None:
+            self._gate.require_room()
 
     def exchange(self, path: str, request: RequestContext, transcript: Transcript | None = None) -> RunningExchange:
         """Return the exchange of a request to an endpoint; it runs until its end is reported to it."""

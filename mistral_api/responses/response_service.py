@@ -69,6 +69,8 @@ class ResponseService:
         exchange = self._generator.exchange(_PATH, request)
         with exchange.failures_recorded():
             payload = load(_REQUEST, request.body)
+            if not payload.get("background"):
+                self._generator.require_room()
             request.require_slot_choice(payload)
             if not exchange.record.stores_text and not payload.get("background"):
                 payload["store"] = False

@@ -7,9 +7,13 @@ waiting goes in the order of its arrival. Nothing here is locked: :class:`mistra
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 
 from mistral_api.errors import ApiError
 from mistral_api.event_loop.waiting import Signal
+
+# So many turns that are out of date are kept.
+_MOST_OUTDATED = 64
 
 
 class Waiter:
@@ -44,7 +48,8 @@ class _Owner:
 
     def __init__(self) -> None:
         self.running = self.last_admission = 0
-        self.waiting: dict[Waiter, None] = {}
+        # A plain dictionary is slow to find its first key behind those that were deleted.
+        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
 
     @property
     def first(self) -> Waiter:
@@ -56,12 +61,16 @@ class _Owner:
 
 
 class SlotQueue:
-    """All generations of this process by their owners. An operation takes as long as there are owners that wait."""
+    """All generations of this process by their owners. What is done for one takes no longer where many wait."""
 
     def __init__(self) -> None:
         # Owners without a generation are forgotten.
         self._owners: dict[str, _Owner] = {}
         self._waiting: dict[str, _Owner] = {}
+        # The turns of the owners that wait, the least first. Some are out of date: those of each owner but the last.
+        self._turns: list[tuple[int, int, int, str]] = []
+        # How many owners have one generation waiting at least, how many have two, and so on.
+        self._owners_with: list[int] = []
         self._arrivals = self._admissions = 0
         self._length = 0
         # Slots that are taken, and slots that are waited for.
@@ -80,47 +89,68 @@ class SlotQueue:
         owner.waiting[waiter] = None
         self._length += 1
         self.wanted += waiter.count
-        # The owners take turns: of each come as many as it is its own owner's how-many-eth.
         own = len(owner.waiting)
-        waiter.position = sum(min(own, len(each.waiting)) for each in self._waiting.values())
+        if own > len(self._owners_with):
+            self._owners_with.append(0)
+        self._owners_with[own - 1] += 1
+        # The owners take turns: of each, as many come as it is its own owner's how-many-eth.
+        if own <= len(self._waiting):
+            waiter.position = sum(self._owners_with[:own])
+        else:
+            waiter.position = sum(min(own, len(each.waiting)) for each in self._waiting.values())
+        if own == 1:
+            self._note_turn(waiter.owner, owner)
 
     def next(self) -> Waiter | None:
         """Return the one whose turn it is, None where nobody waits."""
-        if len(self._waiting) > 1:
-            return min(self._waiting.values(), key=_Owner.turn).first
-        return next((owner.first for owner in self._waiting.values()), None)
+        while self._turns:
+            *turn, name = self._turns[0]
+            owner = self._waiting.get(name)
+            if owner is not None and owner.turn() == tuple(turn):
+                return owner.first
+            heapq.heappop(self._turns)
+        return None
 
     def admit(self, waiter: Waiter) -> None:
         """Give a generation that waits its slots."""
-        self.remove(waiter, forget=False)
         owner = self._owners[waiter.owner]
         self._admissions += 1
         owner.last_admission = self._admissions
         owner.running += waiter.count
         self.busy += waiter.count
         waiter.admitted = True
+        self.remove(waiter)
 
-    def remove(self, waiter: Waiter, *, forget: bool = True) -> None:
-        """Let a generation wait no longer. ``forget``: an owner that has nothing else too."""
+    def remove(self, waiter: Waiter) -> None:
+        """Let a generation wait no longer."""
         owner = self._owners[waiter.owner]
+        self._owners_with[len(owner.waiting) - 1] -= 1
         del owner.waiting[waiter]
         self._length -= 1
         self.wanted -= waiter.count
         if not owner.waiting:
             del self._waiting[waiter.owner]
-        if forget:
-            self._forget_idle(waiter.owner)
+        self._note_change(waiter.owner, owner)
 
     def free(self, waiter: Waiter) -> None:
         """Take back the slots of a generation that has ended."""
+        owner = self._owners[waiter.owner]
         self.busy -= waiter.count
-        self._owners[waiter.owner].running -= waiter.count
-        self._forget_idle(waiter.owner)
+        owner.running -= waiter.count
+        self._note_change(waiter.owner, owner)
 
-    def _forget_idle(self, name: str) -> None:
-        owner = self._owners[name]
-        if not owner.running and not owner.waiting:
+    def _note_change(self, name: str, owner: _Owner) -> None:
+        """Note that an owner's turn may be another one now, or that it has nothing any more."""
+        if owner.waiting:
+            self._note_turn(name, owner)
+        elif not owner.running:
             del self._owners[name]
+
+    def _note_turn(self, name: str, owner: _Owner) -> None:
+        heapq.heappush(self._turns, (*owner.turn(), name))
+        if len(self._turns) > _MOST_OUTDATED + 4 * len(self._waiting):
+            self._turns = [(*each.turn(), name) for name, each in self._waiting.items()]
+            heapq.heapify(self._turns)
 
     def waiters(self) -> list[Waiter]:
         """Return all that wait."""
