@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from mistral_api.delivery.writer import DeliveryCounts
 from mistral_api.metrics.delivery_state import delivery_families, pool_families, process_families
-from mistral_api.metrics.families import gauge, measured
+from mistral_api.metrics.families import counted, gauge, measured
 from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.upstream.model_servers import ModelServers
 
@@ -61,4 +61,5 @@ def _waiting(sources: ProcessSources) -> list[Metric]:
     gate = sources.model_servers.main.slot_gate
     waiting.add_metric(["slot"], gate.waiting)
     busy.add_metric([sources.model_servers.main.name], gate.busy)
-    return [in_flight, waiting, busy]
+    refused = counted("generations_refused", "Generations refused because MAX_WAITING others waited", gate.refused)
+    return [in_flight, waiting, busy, refused]

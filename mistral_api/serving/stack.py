@@ -183,12 +183,12 @@ class Stack:
 
     def _wait_for_requests(self) -> None:
         """Let requests finish, for SHUTDOWN_SECONDS at most. A second request to stop ends the wait."""
-        watcher = services_of(self._app.extensions).model_servers.watcher if self._app else None
+        servers = services_of(self._app.extensions).model_servers if self._app else None
         deadline = time.monotonic() + self._settings.shutdown_seconds
-        while watcher is not None and not watcher.wait_until_idle(0.1):
+        while servers is not None and not servers.wait_until_idle(0.1):
             self._manager.feed_watchdog()
             if time.monotonic() >= deadline or self._stop_requests.wait(0.01):
                 log.warning("running requests are ended: they did not finish in time")
-                watcher.cancel_all("shutdown")
-                watcher.wait_until_idle(2.0)
+                servers.end_requests()
+                servers.watcher.wait_until_idle(2.0)
                 return

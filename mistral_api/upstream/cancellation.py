@@ -15,7 +15,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
+from mistral_api.errors import ApiError
 from mistral_api.tracing.trace import NO_TRACE
 
 # How often the clients are checked: an abandoned request keeps its slot no longer than this.
@@ -27,10 +29,39 @@ def _do_nothing() -> None:
     """Do nothing before a retry, or at the end of a call."""
 
 
+# Returns whether the model server is known to take a request, which may take a while; what it gets returns whether that
+# is still of interest. Raises ModelServerRefused.
+Check = Callable[[Callable[[], bool]], bool]
+
+
+class QueuePlace(Protocol):
+    """The place of a request in the queue for a slot."""
+
+    @property
+    def position(self) -> int:
+        """How many have their turn until the request has its own, itself among them, as far as that is known."""
+
+    def refuse(self, error: ApiError) -> None:
+        """Have the wait end with an error, unless it has ended."""
+
+
 class UpstreamCall:
     """One request to the model server; ``reason`` says why it was cancelled, if it was."""
 
-    __slots__ = ("_client_gone", "_lock", "_on_cancel", "_socket", "before_retry", "is_notified", "reason", "trace")
+    __slots__ = (
+        "_client_gone",
+        "_lock",
+        "_on_cancel",
+        "_socket",
+        "answered",
+        "before_retry",
+        "check",
+        "is_notified",
+        "place",
+        "queue_position",
+        "reason",
+        "trace",
+    )
 
     def __init__(self, client_gone: Callable[[], bool] | None = None, *, is_notified: bool = False) -> None:
         """``client_gone`` asks the HTTP server whether the client has left. ``is_notified``: nobody needs to ask, since
@@ -45,6 +76,13 @@ class UpstreamCall:
         self.before_retry: Callable[[], None] = _do_nothing
         # The trace of the request that the call belongs to.
         self.trace = NO_TRACE
+        # The place in the queue for a slot, while the request waits there; and its position when it began to wait, 0
+        # where it did not.
+        self.place: QueuePlace | None = None
+        self.queue_position = 0
+        # Whether the model server has begun to answer; and what asks it, until then, whether it takes the request.
+        self.answered = False
+        self.check: Check | None = None
 
     @property
     def cancelled(self) -> bool:
