@@ -57,7 +57,7 @@ class LazyResponse(Response):
         """``make`` returns the response, or raises, outside of the request's context. ``abandon`` is called in its
         place where the client leaves before anything was asked for.
         """
-        super().__init__()
+        super().__init__(content_type="application/json")
         self._make = make
         self._abandon = abandon
         self.early = early
