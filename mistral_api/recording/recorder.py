@@ -1,8 +1,9 @@
 """The recorder: requests leave their record with it; readers see what is pending, and changes wait until nothing is.
 
-A record goes to the journal on the local disk at once, and from there to PostgreSQL by a thread that
-``StartDelivery`` starts. A disk that does not take a record never costs an answer, unless RECORDING_REQUIRED says that
-nothing may go unrecorded: the newest ``MAX_UNWRITTEN`` finished exchanges wait in memory until the disk takes writes.
+A record goes to the journal on the local disk at once, and from there to PostgreSQL: by a thread that
+``StartDelivery`` starts, or by another process (``deliverer_link``). A disk that does not take a record never costs an
+answer, unless RECORDING_REQUIRED says that nothing may go unrecorded: the newest ``MAX_UNWRITTEN`` finished exchanges
+wait in memory until the disk takes writes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mistral_api.event_loop import waiting
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.asked_models import AskedModels
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
+from mistral_api.recording.deliverer_link import DELIVERER
 from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
 from mistral_api.recording.newest_exchanges import newest_exchanges
@@ -128,11 +130,11 @@ class Recorder:
         return session
 
     def has_other_processes(self) -> bool:
-        """Whether other processes use the journal too, as of at most a second ago; True where nobody can tell."""
+        """Whether other processes serve requests too, as of at most a second ago; True where nobody can tell."""
         if time.monotonic() >= self._others_checked_at + OTHERS_SECONDS:
             session = self._session
             try:
-                self._has_others = session is None or not session.lock.is_alone()
+                self._has_others = session is None or session.lock.sees_others(without_role=DELIVERER)
             except OSError:
                 self._has_others = True
             self._others_checked_at = time.monotonic()
@@ -278,7 +280,7 @@ class Recorder:
             time.sleep(POLL_SECONDS)
 
     def _delivery_fails(self) -> bool:
-        """Return whether this process delivers, and PostgreSQL did not answer the last attempt."""
+        """Return whether PostgreSQL did not answer the last attempt."""
         session = self._session
         return session is not None and session.delivery.is_failing()
 
@@ -339,7 +341,7 @@ def _write(journal: Journal, position: int | None, exchange: Exchange) -> None:
 
 
 class DeliveryHandle(Protocol):
-    """A thread that moves journal rows to PostgreSQL, as far as recording knows it."""
+    """What moves journal rows to PostgreSQL, a thread or another process, as far as recording knows it."""
 
     def deliver_now(self) -> None:
         """Deliver without delay: somebody waits for rows that are still in the journal."""
@@ -348,7 +350,7 @@ class DeliveryHandle(Protocol):
         """Return whether the last attempt to deliver failed."""
 
     def close(self, seconds: float) -> None:
-        """Deliver what can be delivered in ``seconds``, then end the thread."""
+        """Where it is a thread: deliver what can be delivered in ``seconds``, then end it."""
 
 
 # Starts delivery of the journal at a path, under the lock of this process. Raises sqlite3.Error.

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Engine, event
 
-from mistral_api.delivery.writer import BatchInserter, writer_starter
+from mistral_api.delivery.batch_inserter import BatchInserter
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.payload_types.responses import Response
 from mistral_api.recording.exchange import RESPONSE_OBJECT, Exchange
