@@ -98,6 +98,9 @@ class OllamaRenderer(Renderer):
         self._model = payload.get("shown_model") or payload.get("model")
         self._stopwatch = _Stopwatch()
 
+    def comment(self, text: str) -> bytes:
+        return b""  # lines of JSON have none
+
     def event(self, event: StreamEvent) -> bytes:
         if event.data is None:
             return b""

@@ -48,6 +48,10 @@ class Renderer(ABC):
         """Return the bytes that go out untouched, before anybody decodes them; None: render the single events."""
         return None
 
+    def comment(self, text: str) -> bytes:
+        """Return what tells the client of a stream something that is no part of the response."""
+        return b": %b\n\n" % text.encode()
+
     @abstractmethod
     def event(self, event: StreamEvent) -> bytes:
         """Return what the client sees of an event; nothing, if it does not see it."""
