@@ -5,6 +5,7 @@ urllib3 was here before, and ``requests`` around it before that. docs/architectu
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections import deque
@@ -138,18 +139,22 @@ class ModelServerConnections:
         return None
 
     def keep(self, connection: HttpConnection) -> None:
-        """Keep a connection for the next request, where there is room."""
+        """Keep a connection for the next request, where there is room, and close those that are too old."""
         idle = self._idle[connection.made_in_task]
+        now = time.monotonic()
+        with contextlib.suppress(IndexError):  # another thread was quicker
+            while idle[0].has_expired(now):  # each of them may hold a thread of llama.cpp's
+                idle.popleft().close()
         if self._closed or len(idle) >= self._size:
             connection.close()
             return
-        connection.note_idle()
+        connection.note_idle(now)
         idle.append(connection)
         if self._closed:
             self.close()
 
     def close(self) -> None:
-        """Close every idle connection; the others are closed when their responses are."""
+        """Close every idle connection, when no task uses them any more; the others close with their responses."""
         self._closed = True
         for idle in self._idle:
             while idle:
@@ -157,4 +162,4 @@ class ModelServerConnections:
                     connection = idle.pop()
                 except IndexError:
                     break
-                connection.close()
+                connection.close_at_end()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
+from functools import partial
 
 from mistral_api.event_loop import waiting
+from mistral_api.event_loop.task import Loop, current_task
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.connection_errors import Silence
 from mistral_api.upstream.response_parser import ResponseParser
-from mistral_api.upstream.server_address import close_socket, wait_as_wanted
+from mistral_api.upstream.server_address import wait_as_wanted
 
 # llama.cpp (cpp-httplib) and uvicorn close a connection that has been idle for 5 s. A connection that has been idle for
 # longer than this is not used again, so that no request meets the closing.
@@ -29,7 +30,7 @@ _JOINED_BYTES = 64 << 10
 class HttpConnection:
     """A connected socket, with the parser of what comes from it. One request at a time."""
 
-    __slots__ = ("_buffer_size", "_is_tls", "_last_used", "_parser", "_socket", "_waits_first", "made_in_task")
+    __slots__ = ("_buffer_size", "_is_tls", "_last_used", "_loop", "_parser", "_socket", "_waits_first")
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
@@ -38,16 +39,26 @@ class HttpConnection:
         self._buffer_size = _CHUNK_BYTES
         self._waits_first = False
         self._last_used = 0.0
-        # The event loop watches the sockets of its tasks; those of threads are of no concern to it.
-        self.made_in_task = waiting.in_task()
+        # The event loop watches the sockets of its tasks, until it is told to forget them.
+        task = current_task()
+        self._loop = None if task is None else task.loop
+
+    @property
+    def made_in_task(self) -> bool:
+        """Whether a task has connected it; then tasks alone may use it."""
+        return self._loop is not None
 
     def attach(self, call: UpstreamCall) -> None:
         """Let a call shut the socket down."""
         call.attach(self._socket)
 
+    def has_expired(self, now: float) -> bool:
+        """Whether it has been idle for too long. ``now``: the monotonic clock."""
+        return now - self._last_used >= MAX_IDLE_SECONDS
+
     def is_usable(self, now: float) -> bool:
         """Whether another request may be sent. ``now``: the monotonic clock."""
-        if now - self._last_used >= MAX_IDLE_SECONDS:
+        if self.has_expired(now):
             return False
         try:
             # The socket's own method: that of a TLS socket takes no flags. Whatever can be read is the end.
@@ -58,9 +69,9 @@ class HttpConnection:
             return False
         return False
 
-    def note_idle(self) -> None:
-        """Note that its response has been read."""
-        self._last_used = time.monotonic()
+    def note_idle(self, now: float) -> None:
+        """Note that its response has been read. ``now``: the monotonic clock."""
+        self._last_used = now
 
     @property
     def can_be_used_again(self) -> bool:
@@ -154,6 +165,23 @@ class HttpConnection:
         self._buffer_size = _CHUNK_BYTES if len(data) < size else _LONG_BODY_BYTES
 
     def close(self, call: UpstreamCall | None = None) -> None:
-        """Close the connection; ``call`` must not shut it down any more."""
-        close_socket(self._socket, call)
+        """Close the connection; ``call`` must not shut it down any more.
+
+        What a task has connected is closed in the loop, which must not take the next socket of its number for it.
+        """
+        if call is not None:
+            call.release()
+        if self._loop is None or waiting.in_task():
+            waiting.forget(self._socket)
+            self.close_at_end()
+        else:
+            self._loop.call_soon(partial(self._close_in_loop, self._loop))
+
+    def _close_in_loop(self, loop: Loop) -> None:
+        loop.forget(self._socket.fileno())
+        self.close_at_end()
+
+    def close_at_end(self) -> None:
+        """Close the connection when no task runs any more."""
+        self._socket.close()
         self._parser.close()

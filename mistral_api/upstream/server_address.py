@@ -50,7 +50,11 @@ class ServerAddress:
         parts = urlsplit(url)
         host, default_port = parts.hostname or "", _DEFAULT_PORTS[parts.scheme]
         port = parts.port or default_port
-        shown = f"[{host.partition('%')[0]}]" if ":" in host else host.encode("idna").decode()
+        if ":" in host:
+            host = host.replace("%25", "%")  # before a zone (RFC 6874), which is of no concern to the server
+            shown = f"[{host.partition('%')[0]}]"
+        else:
+            shown = host.encode("idna").decode()
         user = parts.netloc.rpartition("@")[0]
         return cls(
             host=host,
@@ -95,10 +99,11 @@ class ServerAddress:
 
     def _secure(
         self, connected: socket.socket, tls: ssl.SSLContext, call: UpstreamCall, seconds: float
-    ) -> ssl.SSLSocket:
+    ) -> socket.socket:
         """Return the socket after a TLS handshake, which must prove the host's name. Raises OSError and Silence."""
-        secured = tls.wrap_socket(connected, server_hostname=self.host, do_handshake_on_connect=False)
+        secured = connected
         try:
+            secured = tls.wrap_socket(connected, server_hostname=self.host, do_handshake_on_connect=False)
             call.attach(secured)
             _shake_hands(secured, seconds)
         except BaseException:
@@ -186,9 +191,8 @@ def wait_as_wanted(connection: socket.socket, wanted: OSError, seconds: float) -
     return waiting.readable(connection, seconds)
 
 
-def close_socket(connection: socket.socket, call: UpstreamCall | None = None) -> None:
+def close_socket(connection: socket.socket, call: UpstreamCall) -> None:
     """Close a socket, which ``call`` must not shut down any more: its number may be another's then."""
-    if call is not None:
-        call.release()
+    call.release()
     waiting.forget(connection)
     connection.close()
