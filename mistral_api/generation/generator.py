@@ -9,6 +9,7 @@ from functools import partial
 from mistral_api.constraints.gate import AdmittedConstraints
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
 from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
+from mistral_api.errors import ModelUnavailable
 from mistral_api.generation.answer_cache import AnswerCache, CacheLookup, OpenStream
 from mistral_api.generation.custom_inputs import input_constraints
 from mistral_api.generation.declared_tools import chat_catalogue
@@ -311,6 +312,11 @@ class Generator:
             placed = self._place(placed, source, count)
             call.trace.begin_upstream()
             response = self._client.request(planned.path, placed.request, call)
+        except ModelUnavailable as error:
+            # Those who have waited here as long as this one has for the model server need not wait for it once more.
+            self._gate.give_up(error, self._client.wait_seconds)
+            placed.end()
+            raise
         except BaseException:
             placed.end()
             raise

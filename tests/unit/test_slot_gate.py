@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mistral_api.errors import ApiError, ModelTimeout, Unavailable
+from mistral_api.errors import ApiError, ModelTimeout, ModelUnavailable, Unavailable
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest, context_exceeded
@@ -158,6 +158,24 @@ def test_all_waits_end_when_the_server_stops(requests: Requests) -> None:
     requests.send("b3")
     assert all(isinstance(failure, Unavailable) for failure in requests.failures)
     assert len(requests.failures) == 3
+
+
+def test_who_has_waited_as_long_as_one_that_met_no_model_server_is_refused_with_it() -> None:
+    now = [0.0]
+    requests = Requests(SlotGate(1, 600, clock=lambda: now[0]))
+    for name in ("a1", "a2", "b1"):
+        requests.send(name)
+    now[0] = 20.0
+    requests.send("b2")
+    now[0] = 30.0
+    error = ModelUnavailable("It does not come.", retry_after=7)
+    requests.gate.give_up(error, 30.0)
+    wait_for(lambda: len(requests.failures) == 2, "the refusals")
+    assert {(type(failure), failure.message, failure.retry_after) for failure in requests.failures} == {
+        (ModelUnavailable, "It does not come.", 7)
+    }
+    assert len({id(failure) for failure in (error, *requests.failures)}) == 3
+    assert requests.end("a1") == "b2"
 
 
 def test_an_unknown_number_of_slots_holds_nothing_back_below_the_bound() -> None:
