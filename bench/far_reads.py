@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from bench.api import running_api
 from bench.delay import delayed_proxy
-from bench.latency import time_first_event
+from bench.first_event import time_first_event
 from bench.running import RunningStack
 from mistral_api.embedded.postgres import start_embedded_postgres
 

@@ -1,16 +1,81 @@
-"""Resident memory of every process of a running server."""
+"""Resident memory: of a server at rest, and of each stream when there are a thousand."""
 
 from __future__ import annotations
 
+import threading
+import time
+
 import psutil
 
-from bench.running import RunningStack
+from bench.figures import Figures
+from bench.paths import LITELLM, OTHER, OURS, RELAY, EnginePath, running_paths
+from bench.plan import Plan, rounds_of
+from bench.programs import fake_engine, generate_load
+
+SAMPLE_SECONDS = 0.05
+STREAMS, CHUNKS, CHUNKS_PER_SECOND = 1000, 20, 5
+# How long a server rests before its memory is read.
+REST_SECONDS = 2.0
+DEADLINE_SECONDS = 60
 
 
-def print_memory(running: RunningStack) -> None:
-    """Print one line for each process: its resident set and its command line."""
-    serving = psutil.Process(running.process.pid)
-    for process in [serving, *serving.children(recursive=True)]:
-        words = [word for word in process.cmdline() if not word.startswith("/")]
-        resident = process.memory_info().rss / 2**20
-        print(f"memory: {resident:7.1f} MB  {' '.join(words)[:90]}")
+class MemorySampler:
+    """Samples the memory of a path's first process during a block. ``added``: its most, less that at the beginning."""
+
+    def __init__(self, path: EnginePath) -> None:
+        self._process = None if path.pid is None else psutil.Process(path.pid)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.before = self.most = self._resident()
+
+    @property
+    def added(self) -> int:
+        """Bytes."""
+        return self.most - self.before
+
+    def _resident(self) -> int:
+        return 0 if self._process is None else int(self._process.memory_info().rss)
+
+    def _sample(self) -> None:
+        while not self._ended.wait(SAMPLE_SECONDS):
+            self.most = max(self.most, self._resident())
+
+    def __enter__(self) -> MemorySampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def measure_memory(plan: Plan, figures: Figures) -> None:
+    """Read the memory of servers at rest, and while a thousand slow streams are open."""
+    body = {
+        "model": "fake-engine",
+        "messages": [{"role": "user", "content": f"Count. rate={CHUNKS_PER_SECOND} tokens={CHUNKS}"}],
+        "max_tokens": CHUNKS,
+        "stream": True,
+    }
+    names = plan.paths(RELAY, OURS, LITELLM)
+    with fake_engine() as engine, running_paths(names, engine.port, other=plan.other) as paths:
+        time.sleep(REST_SECONDS)
+        for path in paths:
+            _add_resident(path, "at rest", figures)
+        for path in rounds_of([path for path in paths if path.name in (OURS, OTHER)], plan.rounds):
+            where = "memory", f"{STREAMS} streams", path.name
+            with MemorySampler(path) as memory:
+                found = generate_load(
+                    "streams", path.port, body, path.header, clients=STREAMS, deadline=DEADLINE_SECONDS
+                )
+            figures.add(where, "memory a stream", memory.added / STREAMS / 1024, "KB")
+            figures.add(where, "complete", found["complete"], f"of {STREAMS}", more_is_better=True)
+        for path in paths:
+            path.settle()
+            _add_resident(path, "afterwards", figures)
+
+
+def _add_resident(path: EnginePath, case: str, figures: Figures) -> None:
+    sizes = [process.memory_info().rss / 2**20 for process in path.processes()]
+    figures.add(("memory", case, path.name), "first process", sizes[0], "MB")
+    figures.add(("memory", case, path.name), "all processes", sum(sizes), "MB")

@@ -1,4 +1,4 @@
-"""Measure recording: its cost per request, the delivery rate to PostgreSQL, and the memory used in an outage."""
+"""Measure recording: the delivery rate to PostgreSQL, and the memory used in an outage."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ import psutil
 from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
-from bench.api import running_api
 from bench.delay import delayed_proxy
-from bench.latency import Side, compare, time_response
-from bench.running import RunningStack
 from mistral_api import create_app
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.embedded.postgres import start_embedded_postgres
@@ -31,13 +28,6 @@ LOCAL_EXCHANGES, REMOTE_EXCHANGES = 20_000, 5_000
 ROUND_TRIP_SECONDS = 0.1
 OUTAGE_EXCHANGES = 3600 * 50
 UNREACHABLE_URL = "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"
-
-
-def measure_journal(running: RunningStack, pairs: int) -> None:
-    """Compare the same API with and without its journal, in front of one model server."""
-    with running_api(running, "--unrecorded") as without, running_api(running) as recorded:
-        sides = Side("without a journal", without), Side("with it", recorded)
-        compare("journal: one token", sides, time_response, pairs, max_tokens=1)
 
 
 def measure_writer() -> None:

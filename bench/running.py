@@ -15,9 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.programs import BenchmarkError
 from mistral_api.control.server_key import key_file
 
+ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 180.0
+POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +46,51 @@ def free_port() -> int:
         return port
 
 
+def python_of(root: Path) -> str:
+    """Return the Python of a checkout's environment."""
+    return sys.executable if root == ROOT else str(root / ".venv" / "bin" / "python")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCommand:
+    """A server that is to be started: its command line, its port on loopback, and its environment.
+
+    ``log``: the file of its output, which is shown where it does not start; None leaves it to this terminal.
+    ``ready_path``: what answers 200 when it is ready; None where a connection is enough.
+    """
+
+    command: Sequence[str]
+    port: int
+    environment: Mapping[str, str] | None = None
+    log: Path | None = None
+    folder: Path = ROOT
+    ready_path: str | None = "/health/ready"
+
+
 @contextlib.contextmanager
 def running_stack(**settings: str) -> Iterator[RunningStack]:
-    """Run the whole stack on embedded defaults until the end of the block."""
+    """Run the whole stack on embedded defaults until the end of the block. Raises BenchmarkError."""
+    with running_stack_of(ROOT, ("bin/serve",), settings) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def running_stack_of(root: Path, program: Sequence[str], settings: Mapping[str, str]) -> Iterator[RunningStack]:
+    """Run the stack of a checkout; ``program``: the words after ``python`` that start it. Raises BenchmarkError."""
     api, model_server = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         Path(folder).chmod(0o755)
+        data_dir = Path(folder) / "data"
         environment = os.environ | {
             "API_PORT": str(api),
             "MODEL_SERVER_PORT": str(model_server),
-            "DATA_DIR": folder,
+            "DATA_DIR": str(data_dir),
             "LOG_LEVEL": "WARNING",
             **settings,
         }
-        with running_module(["mistral_api.serving"], api, environment) as process:
-            yield RunningStack(("127.0.0.1", api), ("127.0.0.1", model_server), process, Path(folder))
+        server = ServerCommand([python_of(root), *program], api, environment, Path(folder) / "output", root)
+        with running_server(server) as process:
+            yield RunningStack(("127.0.0.1", api), ("127.0.0.1", model_server), process, data_dir)
 
 
 @contextlib.contextmanager
@@ -65,22 +98,42 @@ def running_module(
     module: Sequence[str], port: int, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run ``python -m`` with these arguments until the end of the block; yield once the port is ready."""
-    process = subprocess.Popen([sys.executable, "-m", *module], env=environment)
-    try:
-        _wait_until_ready(port, process)
+    with running_server(ServerCommand([sys.executable, "-m", *module], port, environment)) as process:
         yield process
-    finally:
-        process.terminate()
+
+
+@contextlib.contextmanager
+def running_server(server: ServerCommand) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the end of the block; yield once it is ready. Raises BenchmarkError."""
+    with contextlib.ExitStack() as closing:
+        output = None if server.log is None else closing.enter_context(server.log.open("wb"))
+        process = subprocess.Popen(
+            server.command, env=server.environment, stdout=output, stderr=output, cwd=server.folder
+        )
+        closing.callback(_stop, process)
+        _wait_until_ready(server, process)
+        yield process
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
         process.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
-def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait for ``/health/ready``. Exits the benchmark where it never becomes ready."""
+def _wait_until_ready(server: ServerCommand, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):
+            if server.ready_path is None:
+                socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
+                return
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{server.ready_path}", timeout=5):
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise SystemExit("the server did not become ready; its output is above")
+            time.sleep(POLL_SECONDS)
+    shown = "" if server.log is None else "\n" + server.log.read_text(encoding="utf-8", errors="replace")[-3000:]
+    raise BenchmarkError(f"A server did not become ready: {' '.join(server.command)}{shown}")

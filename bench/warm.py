@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from bench.latency import time_first_event
+from bench.first_event import time_first_event
 from bench.running import RunningStack, running_stack
 
 CONVERSATIONS = 3

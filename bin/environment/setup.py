@@ -173,7 +173,9 @@ def _expected_packages(extras: Sequence[str]) -> int:
     import tomllib  # noqa: PLC0415 - Python 3.11 has it, and older ones are refused with a sentence before
 
     project = tomllib.loads(REQUIREMENTS.read_text(encoding="utf-8"))["project"]
-    named = len(project["dependencies"]) + sum(len(project["optional-dependencies"][extra]) for extra in extras)
+    # The environment may be of a version that had another extra: pip warns of it, and goes on.
+    optional = project["optional-dependencies"]
+    named = len(project["dependencies"]) + sum(len(optional.get(extra, ())) for extra in extras)
     return int(named * PACKAGES_FOR_EACH)
 
 

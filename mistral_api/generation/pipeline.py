@@ -168,6 +168,9 @@ class GenerationPipeline:
     def _gather(self, batch: EventBatch) -> None:
         if batch.generated:
             self.exchange.note_first_token()
+        if not self.renderer.gathers:
+            self.exchange.read(batch)
+            return
         for event in batch.events:
             self.exchange.read_event(event)
             self.renderer.gather(event)

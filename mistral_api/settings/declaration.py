@@ -333,6 +333,12 @@ class Settings:
     recording_required: bool = _setting(
         YES_OR_NO, False, "true answers 503 rather than generate what the disk does not let us record"
     )
+    journal_sync: str = _setting(
+        choice("normal", "full"),
+        "normal",
+        "full has each request and answer on the disk (fsync) before its client sees the end; with normal a power "
+        "failure may cost the last half second, and the end of the process nothing",
+    )
     retention_days: int = _setting(
         whole_number(0, 36500), 0, "days that conversations and usage rows are kept", default_text="0 (for ever)"
     )

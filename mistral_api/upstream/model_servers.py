@@ -23,6 +23,9 @@ from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.slot_gate import SlotGate
 from mistral_api.upstream.slot_owners import RestoredSlots, Sharing, SlotOwners
 
+# A request asks for the status five times, and takes one that is so old.
+STATUS_SECONDS = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class ModelServerEntry:
@@ -100,7 +103,10 @@ def supervised_server(
     ``watcher`` watches its calls, ``sharing`` says who shares it. ``other_models``: the names of models that another
     server of ours serves.
     """
-    data_dir, status = spec.settings.data_dir, StatusReader(spec.settings.data_dir, spec.name)
+    data_dir, status = (
+        spec.settings.data_dir,
+        StatusReader(spec.settings.data_dir, spec.name, unasked_seconds=STATUS_SECONDS),
+    )
 
     def given_up() -> str | None:
         reason = f"The {spec.label} is not running and will not be restarted soon; see its status in /health."

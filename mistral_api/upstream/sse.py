@@ -156,6 +156,13 @@ class EventBatch:
             self._events = [StreamEvent(event + b"\n\n") for event in split_events(self.raw)]
         return self._events
 
+    def chunks(self) -> list[Chunk]:
+        """Return the decoded objects of the events that have one."""
+        if self._events is None:
+            decoded: list[object] = [event_data(event) for event in split_events(self.raw)]
+            return cast("list[Chunk]", [data for data in decoded if isinstance(data, dict)])
+        return [data for event in self._events if (data := event.data) is not None]
+
 
 class SSEStream(ABC):
     """The batches of one response, up to its end and without its ``[DONE]``.

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
+from mistral_api.conversations.client_sessions import RequestHeaders
 from mistral_api.event_loop.wsgi import ON_DISCONNECT
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestContext
 from mistral_api.generation.passthrough import PassthroughEndpoint
@@ -32,7 +33,7 @@ def request_context(body: object) -> RequestContext:
     if on_disconnect is not None:
         on_disconnect(lambda: call.cancel("client"))
     call.trace = open_request().trace
-    headers = dict(request.headers)
+    headers = RequestHeaders.from_environ(request.environ)
     return RequestContext(
         caller(), request_id(), client_request_id(), body, call, headers, current_permit(), open_request()
     )

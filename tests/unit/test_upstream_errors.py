@@ -1,7 +1,6 @@
 """Errors of the model server, translated to ours."""
 
 import re
-from socket import gaierror
 from ssl import SSLCertVerificationError, SSLEOFError
 
 import orjson

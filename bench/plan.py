@@ -1,0 +1,49 @@
+"""How much is measured, and on which paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.paths import LITELLM, OTHER, OURS, EnginePath
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured: so many rounds, so many seconds each, on these paths; ``other`` is another checkout.
+
+    ``clients`` and ``streams`` are the numbers of clients of the scenarios that have several.
+    """
+
+    rounds: int = 3
+    seconds: float = 2.0
+    peers: bool = False
+    other: Path | None = None
+    without: frozenset[str] = frozenset()
+    clients: tuple[int, ...] = (1, 16, 64)
+    streams: tuple[int, ...] = (32, 300, 1000)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the plan as it stands in a file of results."""
+        return {
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "peers": self.peers,
+            "other": None if self.other is None else str(self.other),
+        }
+
+    def paths(self, *names: str) -> list[str]:
+        """Return those of these paths that are to be measured, and the other checkout after our own."""
+        chosen = [name for name in names if name not in self.without and (name != LITELLM or self.peers)]
+        return chosen + [OTHER] * (self.other is not None and OURS in chosen)
+
+
+def rounds_of(paths: Sequence[EnginePath], rounds: int) -> Iterator[EnginePath]:
+    """Yield every path once each round, in an order that changes from round to round."""
+    for number in range(rounds):
+        shift = number % len(paths)
+        for path in (*paths[shift:], *paths[:shift]):
+            yield path
+            path.settle()
