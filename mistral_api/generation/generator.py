@@ -306,8 +306,7 @@ class Generator:
         count = _slots_for(request)
         call.check = partial(self._checker.accepts, planned.endpoint, request)
         with call.trace.span("queue", wait="slot"):
-            release = self._gate.enter(source.owner, count, call, continues=request is not planned.plan.requests[0])
-            placed = PlacedRequest(request, release)
+            placed = PlacedRequest(request, self._gate.enter(source.owner, count, call))
         try:
             placed = self._place(placed, source, count)
             call.trace.begin_upstream()

@@ -59,19 +59,18 @@ class SlotGate:
         # Told how long each generation waited that had to, in seconds.
         self.on_wait: Callable[[float], None] = _tell_nobody
 
-    def enter(self, owner: str, count: int, call: UpstreamCall, *, continues: bool = False) -> Release:
+    def enter(self, owner: str, count: int, call: UpstreamCall) -> Release:
         """Return once a request that takes ``count`` slots may be sent. What is returned has to be called at its end.
 
-        ``continues``: the request is a further part of an answer that has begun, and so never one too many. Raises what
-        ends the call, Unavailable (``overloaded``) where too many wait, ModelTimeout, and what its place is refused
-        with.
+        Raises what ends the call, Unavailable (``overloaded``) where too many wait, unless the client has been promised
+        an answer, ModelTimeout, and what the place of the request is refused with.
         """
         waiter = Waiter(owner, count if self._slots is None else min(count, self._slots))
         waiter.arrived = self._clock()
         with self._lock:
             if self._closed:
                 raise cancelled_error("shutdown")
-            if not continues:
+            if not (call.promised or call.answered):
                 self._require_room()
             self._queue.add(waiter)
             self._admit()

@@ -201,13 +201,14 @@ def test_one_too_many_is_refused_at_once_and_counted(loop: EventLoop | None) -> 
     full.gate.require_room()
 
 
-def test_a_further_part_of_an_answer_is_never_one_too_many() -> None:
+@pytest.mark.parametrize("reason", ["promised", "answered"])
+def test_what_was_promised_and_a_further_part_of_an_answer_are_never_one_too_many(reason: str) -> None:
     gate = SlotGate(1, 30, most_waiting=0)
     call = UpstreamCall()
-    release = gate.enter("a", 1, call, continues=True)
     with pytest.raises(Unavailable):
         gate.enter("a", 1, call)
-    release()
+    setattr(call, reason, True)
+    gate.enter("a", 1, call)()
 
 
 def test_who_is_refused_is_told_how_long_the_queue_takes() -> None:
@@ -220,7 +221,9 @@ def test_who_is_refused_is_told_how_long_the_queue_takes() -> None:
         return caught.value.retry_after
 
     def hold(seconds: float) -> None:
-        release = gate.enter("a", 1, UpstreamCall(), continues=True)
+        call = UpstreamCall()
+        call.promised = True
+        release = gate.enter("a", 1, call)
         now[0] += seconds
         release()
 
