@@ -26,6 +26,7 @@ from bench.validation import measure_validation
 from bench.waiting import measure_waiting
 from bench.warm import measure_warm_restart
 from mistral_api.system.exit_codes import ExitCode
+from mistral_api.system.exit_signals import exit_at_stop_signals
 
 # What is compared on several ways to the engine, in rounds; its figures are kept.
 SCENARIOS: dict[str, Callable[[Plan, Figures], None]] = {
@@ -47,6 +48,8 @@ PARTS = ("recording", "reads", "far-reads", "validation", "recognition", "warm",
 def main() -> int:
     """Measure what is asked for, print it, write the results; return an ExitCode."""
     options = _parse_options()
+    with exit_at_stop_signals():  # so that whatever stops us, every server is stopped
+        pass
     try:
         old = None if options.compare is None else read_results(options.compare)
         figures = _measure(options)

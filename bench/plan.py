@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.paths import LITELLM, OTHER, OURS, EnginePath
+from bench.paths import OTHER, OURS, EnginePath
+from bench.peers import LITELLM
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ from typing import Any
 
 from bench.affinity import cores_apart, pin, pinned_here
 from bench.figures import Figures
-from bench.paths import DIRECT, LITELLM, NGINX, OTHER, OURS, RELAY, EnginePath, running_paths
-from bench.peers import LLAMA_CPP_PYTHON, running_llama_cpp_python
+from bench.paths import DIRECT, NGINX, OTHER, OURS, RELAY, EnginePath, running_paths
+from bench.peers import LITELLM, LLAMA_CPP_PYTHON, running_llama_cpp_python
 from bench.plan import Plan, rounds_of
 from bench.programs import generate_load
 from bench.running import RunningStack, running_stack
 
 STREAMS = (1, 4)
 TOKENS = 64
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 30
 # Slots for four streams, with room for the prompt and the answer of each.
 _SETTINGS = {"PARALLEL": "4", "CONTEXT_SIZE": "4096", "LOG_LEVEL": "INFO"}
 
@@ -97,7 +97,7 @@ def _add_shares(figures: Figures, case: str, paths: list[EnginePath]) -> None:
         own = figures.find("engine", case, path.name, "tokens")
         if path.name == DIRECT or bare is None or own is None:
             continue
-        for tokens, most in zip(own.values, bare.values, strict=True):
+        for tokens, most in zip(own.values, bare.values, strict=False):
             figures.add(
                 ("engine", case, path.name), "of the engine's own", tokens / most * 100, "%", more_is_better=True
             )

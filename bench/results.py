@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from bench.figures import Figures
+from bench.peers import REQUIREMENTS
 from bench.programs import BenchmarkError
 from bench.running import ROOT
 
@@ -84,7 +85,7 @@ def versions() -> dict[str, str]:
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
-    return found
+    return found | {name: requirement.rpartition("==")[2] for name, requirement in REQUIREMENTS.items()}
 
 
 def _processor() -> str:
