@@ -13,6 +13,7 @@ from bench.load import measure_messages, measure_recording_cost, measure_request
 from bench.memory import measure_memory
 from bench.owners import measure_owners
 from bench.plan import Plan
+from bench.plot import write_plot
 from bench.programs import BenchmarkError
 from bench.reads import measure_reads
 from bench.real_engine import measure_real_engine
@@ -52,16 +53,26 @@ def main() -> int:
         pass
     try:
         old = None if options.compare is None else read_results(options.compare)
-        figures = _measure(options)
-        if figures:
+        figures = _measure(options) if options.read is None else _show(options.read)
+        if figures and options.read is None:
             write_results(options.output, figures, _plan(options).describe())
             print(f"\nresults: {options.output}")
+        if options.plot is not None:
+            write_plot(options.plot, figures)
         if old is not None:
             print(f"\nratios to {options.compare}:\n{render_comparison(old, figures)}")
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return ExitCode.CANNOT_START
     return ExitCode.OK
+
+
+def _show(file: Path) -> Figures:
+    """Print the tables of a file of results, and return its figures. Raises BenchmarkError."""
+    figures = read_results(file)
+    for scenario in dict.fromkeys(figure.scenario for figure in figures):
+        print(f"\n{render_table(figures, scenario)}")
+    return figures
 
 
 def _measure(options: argparse.Namespace) -> Figures:
@@ -131,6 +142,8 @@ def _parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=RESULTS / "latest.json", help="file of the results")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="older results: print the ratios to them")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing, show these results")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write an SVG of requests and streams")
     parser.add_argument("--usage-rows", type=int, default=10_000_000, help="rows for reads (default 10 million)")
     parser.add_argument("--messages", type=int, default=2_000_000, help="messages for reads (default 2 million)")
     options = parser.parse_args()
