@@ -6,13 +6,13 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
 
 from bench.__main__ import GROUPS, PARTS, SCENARIOS
-from bench.programs import BenchmarkError, FakeEngine, fake_engine, generate_load, programfrom tests.support.processes import ROOT
+from bench.programs import BenchmarkError, FakeEngine, fake_engine, generate_load, program
+from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
