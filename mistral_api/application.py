@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
 
 import click
 from flask import Flask
@@ -18,14 +21,13 @@ from mistral_api.database.preparation import (
     require_current_schema,
     unusable,
 )
-from mistral_api.database.revisions import MIGRATIONS
 from mistral_api.services import EXTENSION, Services, services_of
 from mistral_api.settings import Settings, load_settings, warn_of_misspellings
 from mistral_api.system.logs import configure_command_log, configure_server_log
 from mistral_api.tracing.opening import require_tracing
 from mistral_api.web import register_blueprints
 from mistral_api.web.cors import allow_origins
-from mistral_api.web.database_session import db, migrate
+from mistral_api.web.database_session import db
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.finished_request import observe_requests
 from mistral_api.web.guard import guard_requests
@@ -37,11 +39,20 @@ from mistral_api.web.request_arrival import measure_arrivals
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None, *, create: bool = True) -> Flask:
+class Application(Flask):
+    """Flask without asynchronous views: it asks each of ten functions a request whether it is one."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it is."""
+        return func
+
+
+def create_app(settings: Settings | None = None, *, create: bool = True, delivers: bool = True) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no embedded PostgreSQL can be had.
 
     ``create`` false is for commands: it makes no embedded PostgreSQL where there is none yet. A database in
-    DATABASE_URL is not asked for anything here.
+    DATABASE_URL is not asked for anything here. ``delivers`` false: another process of the same DATA_DIR delivers what
+    this one journals.
     """
     settings = settings or load_settings()
     _configure_log(settings)
@@ -49,7 +60,7 @@ def create_app(settings: Settings | None = None, *, create: bool = True) -> Flas
     if create and not is_flask_command():
         require_tracing(os.environ)
 
-    app = Flask(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None)
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
 
@@ -57,13 +68,13 @@ def create_app(settings: Settings | None = None, *, create: bool = True) -> Flas
     app.config["SQLALCHEMY_DATABASE_URI"] = database.url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, database.url)
     db.init_app(app)
-    # Alembic takes a % for a variable.
-    migrate.init_app(app, db, directory=str(MIGRATIONS).replace("%", "%%"))
+    if is_flask_command():
+        importlib.import_module("mistral_api.web.migration_commands").add_migration_commands(app)
     with app.app_context():
         engine = db.engine
     prepare_connections(engine, settings)
     check_connections(engine)
-    app.extensions[EXTENSION] = Services(settings, engine, database)
+    app.extensions[EXTENSION] = Services(settings, engine, database, delivers=delivers)
 
     register_request_ids(app)
     measure_arrivals(app)

@@ -20,7 +20,7 @@ The tree::
             ├── ModelLoading    503
             └── ModelUnusable   503, as things are: waiting would not help
 
-``upstream.errors`` translates the errors of urllib3 into this tree, ``database.errors`` those of
+``upstream.errors`` translates those of ``upstream.connection_errors`` into this tree, ``database.errors`` those of
 SQLAlchemy. ``web.errors`` turns them into responses. The body is OpenAI's:
 ``{"error": {"message", "type", "param", "code"}}`` (OpenAPI description, schema ``Error``), and ``X-Error-Source``
 names who failed.

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
@@ -16,7 +17,7 @@ from sqlalchemy import Engine
 from mistral_api.analytics.daily_tokens import DailyTokenReader
 from mistral_api.api_keys.key_mirror import KeyMirror
 from mistral_api.api_keys.key_watcher import KeyWatcher
-from mistral_api.control.saved_caches import delete_unused, mark_deleted
+from mistral_api.control.saved_caches import mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
 from mistral_api.conversations.deletion_notices import DeletionNotices
@@ -30,9 +31,8 @@ from mistral_api.database.preparation import DatabasePreparation
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.query_times import SlowQueryLog, watch_queries
 from mistral_api.database.reads import DatabaseReads
-from mistral_api.delivery.gpu_sampler import GpuSampler
-from mistral_api.delivery.housekeeping import Housekeeping
-from mistral_api.delivery.writer import DeliveryCounts, writer_starter
+from mistral_api.delivery.deliverer import Deliverer
+from mistral_api.delivery.writer import DeliveryCounts
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.errors import ApiError
 from mistral_api.generation.answer_cache import open_answer_cache
@@ -49,6 +49,7 @@ from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.observability.request_log import log_request
+from mistral_api.recording.deliverer_link import DelivererLink
 from mistral_api.recording.recorder import Recorder, RecordingPolicy, StartDelivery
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
@@ -61,6 +62,7 @@ from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
+from mistral_api.system.process_lock import ProcessLock
 from mistral_api.tracing.opening import open_tracer
 from mistral_api.tracing.trace import NO_TRACER, Tracer
 from mistral_api.upstream.cancellation import UpstreamCall
@@ -84,8 +86,9 @@ class Services:
     # Replaced at the start, since it has a thread.
     tracer: Tracer = NO_TRACER
 
-    def __init__(self, settings: Settings, engine: Engine, opened: Database) -> None:
-        """``engine`` connects to the opened database, which is released last."""
+    def __init__(self, settings: Settings, engine: Engine, opened: Database, *, delivers: bool = True) -> None:
+        """``engine`` connects to the opened database, which is released last. ``delivers``: whether this process
+        delivers what is journaled, unless another one on the same DATA_DIR does."""
         self.settings = settings
         self.engine = engine
         self.started_at = time.monotonic()
@@ -98,15 +101,12 @@ class Services:
         self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
         self.audit_log = AuditLog(settings.data_dir)
         self.finished_requests = FinishedRequests(log_request)
-        self.writer_engine = self.preparation.guard(create_thread_engine(engine, settings))
-        self.delivery_counts = DeliveryCounts()
-        self.recorder = _recorder(settings, writer_starter(self.writer_engine, self.delivery_counts))
+        self.gpu_monitor = GpuMonitor()
+        self.deliverer = self._make_deliverer() if delivers else None
+        self.recorder = _recorder(settings, self.deliverer.start if self.deliverer else _link_to_deliverer)
         self.model_servers = self._open_model_servers()
         main = self.model_servers.main
-        self.housekeeping = Housekeeping(engine, settings.retention_days, self._forget_older)
         self.database_probe = DatabaseProbe(engine)
-        self.gpu_monitor = GpuMonitor()
-        self.gpu_sampler = GpuSampler(engine, self.gpu_monitor.cards, settings.data_dir / "run")
         self.recognition = RecognitionIndex()
         self.recorder.on_end = self.recognition.note
         self.deletion_notices = DeletionNotices(settings.data_dir / "run")
@@ -145,6 +145,7 @@ class Services:
             ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter),
             _background_runner(settings),
         )
+        self.recognition_loader.on_retention = self.response_service.forget_before
         self.metrics = self._make_metrics()
         self._release_database = opened.release
         self._lock = threading.Lock()
@@ -154,6 +155,10 @@ class Services:
     def ollama_models(self) -> OllamaModels:
         """The models served as clients of Ollama's API see them."""
         return OllamaModels(self.model_servers)
+
+    def _make_deliverer(self) -> Deliverer:
+        writer_engine = self.preparation.guard(create_thread_engine(self.engine, self.settings))
+        return Deliverer(self.settings, writer_engine, self.engine, self.gpu_monitor.cards)
 
     def _open_tracer(self) -> Tracer:
         settings = self.settings
@@ -171,7 +176,9 @@ class Services:
 
     def _make_metrics(self) -> Metrics:
         """Return the metrics, told of every request and statement."""
-        engines = {"readers": self.engine, "writer": self.writer_engine, "keys": self.key_engine}
+        engines = {"readers": self.engine, "keys": self.key_engine}
+        if self.deliverer is not None:
+            engines["writer"] = self.deliverer.writer_engine
         instruments = Instruments(self.model_servers.known_models)
         slow = SlowQueryLog(self.settings.slow_query_ms)
         for name, engine in engines.items():
@@ -181,9 +188,12 @@ class Services:
         return Metrics(
             self.settings.data_dir / "run" / "metrics",
             instruments,
-            ProcessSources(self.model_servers, self.finished_requests, engines, self.delivery_counts),
+            ProcessSources(self.model_servers, self.finished_requests, engines, self._delivery_counts()),
             ServerSources(self.model_servers, self.recorder.state, self.gpu_monitor.read),
         )
+
+    def _delivery_counts(self) -> DeliveryCounts:
+        return DeliveryCounts() if self.deliverer is None else self.deliverer.counts
 
     def _context(self, call: UpstreamCall) -> int | None:
         """Return the tokens of one request to the main model server. It is asked where that is not known yet."""
@@ -215,8 +225,6 @@ class Services:
             self.recorder.start()
             self.recognition_loader.start()
             self.daily_tokens.start()
-            self.housekeeping.start()
-            self.gpu_sampler.start()
             self.model_servers.start()
             self.metrics.start()
             self.tracer = self._open_tracer()
@@ -265,14 +273,6 @@ class Services:
         if self.answers is not None:
             self.answers.forget(owner)
 
-    def _forget_older(self, days: int) -> None:
-        self.response_service.forget_before(time.time() - days * 86_400)
-        self.recognition.forget_before(time.time() - days * 86_400)
-        try:
-            delete_unused(self.settings.data_dir, days)
-        except OSError as error:
-            log.warning("saved caches that are too old cannot be deleted now: %s", error)
-
     def close(self) -> None:
         """Close everything. May be called twice. What PostgreSQL does not have yet stays in the journal."""
         with self._lock:
@@ -284,7 +284,6 @@ class Services:
         # Ending its responses records them, so it comes before the recorder.
         self.response_service.close()
         self.model_servers.close()
-        self.housekeeping.close()
         self.recognition_loader.close()
         self.daily_tokens.close()
         self.rate_limits.close()
@@ -293,11 +292,11 @@ class Services:
         self.recorder.close()
         self.metrics.close()
         self.tracer.close()
-        self.gpu_sampler.close()
         self.gpu_monitor.close()
         self.database_probe.close()
         self.key_watcher.close()
-        self.writer_engine.dispose()
+        if self.deliverer is not None:
+            self.deliverer.writer_engine.dispose()
         self.engine.dispose()
         self._release_database()
 
@@ -313,8 +312,14 @@ def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
         settings.store_attachment_bytes,
         settings.recording_required,
         keeps_unstored=settings.store_false == "conversation",
+        synced=settings.journal_sync == "full",
     )
     return Recorder(settings.data_dir / "journal", policy, start_delivery)
+
+
+def _link_to_deliverer(path: Path, _lock: ProcessLock) -> DelivererLink:
+    """Return the way to the process that delivers the journal at ``path`` (``StartDelivery``)."""
+    return DelivererLink(path.parent)
 
 
 def _background_runner(settings: Settings) -> BackgroundRunner:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.system.project import PROJECT_VARIABLE
 from tests.support.databases import open_cursor
 from tests.support.openai_clients import openai_client
-from tests.support.processes import Server, running_server, temporary_data_dir
+from tests.support.processes import ROOT, Server, running_server, temporary_data_dir
+from tests.support.run_folder import delete_run_folder, make_run_folder
 
 
 def pytest_configure() -> None:
@@ -34,17 +34,26 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # The project's folder is an empty one: a developer's .env and var must reach no test, nor a program that it starts.
-    folder = Path(tempfile.mkdtemp(prefix="mistral-api-test-project-"))
-    folder.chmod(0o755)
-    os.environ[PROJECT_VARIABLE] = str(folder)
+    os.environ[PROJECT_VARIABLE] = str(make_run_folder())
     # The same examples each time, and none from a file of earlier failures.
     settings.register_profile("repeatable", derandomize=True, database=None)
     settings.load_profile("repeatable")
 
 
 def pytest_unconfigure() -> None:
-    """Remove the project's folder of these tests."""
-    shutil.rmtree(os.environ.pop(PROJECT_VARIABLE), ignore_errors=True)
+    """Delete what the run has left, the project's folder among it."""
+    os.environ.pop(PROJECT_VARIABLE)
+    delete_run_folder()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that start servers and end with those of a moment, so that no worker is last by minutes."""
+    items.sort(key=lambda item: item.path.is_relative_to(ROOT / "tests" / "unit"))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported, which is not going away, out of the collection of garbage from now on."""
+    gc.freeze()
 
 
 @pytest.fixture

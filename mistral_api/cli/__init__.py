@@ -21,6 +21,7 @@ _COMMANDS = {
     "chat": ("chat", "chat"),
     "constraints": ("constraints", "constraints"),
     "database": ("transfer", "database"),
+    "deliver": ("deliver", "deliver"),
     "doctor": ("doctor", "doctor"),
     "export": ("database", "export"),
     "import": ("import_command", "import_conversations"),
@@ -32,6 +33,8 @@ _COMMANDS = {
     "settings": ("settings", "settings"),
     "stats": ("stats", "stats"),
 }
+# Those that are servers, and log as such.
+_SERVERS = ("deliver",)
 
 
 class _Commands(click.Group):
@@ -64,10 +67,12 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="mistral-api")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Chat with the model, look into, export, import, carry and tidy up what Mistral Local API has recorded, make API
     keys, fetch models.
 
     Settings come from the environment and from .env in the project's folder, as for the server.
     """
-    configure_command_log()
+    if context.invoked_subcommand not in _SERVERS:
+        configure_command_log()

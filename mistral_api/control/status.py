@@ -185,10 +185,11 @@ def read_status(data_dir: Path, server_name: str = MAIN_SERVER) -> ModelServerSt
 class StatusReader:
     """The API's view of one status file. It reads the file only after a change, so each request may ask it."""
 
-    def __init__(self, data_dir: Path, server_name: str = MAIN_SERVER) -> None:
+    def __init__(self, data_dir: Path, server_name: str = MAIN_SERVER, *, unasked_seconds: float = 0.0) -> None:
+        """``unasked_seconds``: see :class:`ReplacedFile`."""
         read = partial(read_status_file, data_dir, server_name)
         self._file: ReplacedFile[ModelServerStatus | None] = ReplacedFile(
-            status_file(data_dir, server_name), read, None
+            status_file(data_dir, server_name), read, None, unasked_seconds=unasked_seconds
         )
 
     def is_given_up(self) -> bool:

@@ -53,6 +53,8 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -77,7 +79,7 @@ _UNSAVED_CHATS = ("temporary:", "local:", "channel:")
 _USER_AGENTS = {"claude-cli/": "claude-code", "codex": "codex", "opencode/": "opencode", "qwencode/": "qwen-code"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClientSession:
     """The session that a client names, as a valid session id; ``client`` is None where the program is not known."""
 
@@ -93,8 +95,20 @@ class ClientSession:
 class RequestHeaders:
     """The headers of one request, by names in any case and with ``_`` or ``-``; absent ones are empty."""
 
+    __slots__ = ("_values",)
+
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._values = {_header_key(name): value.strip() for name, value in headers.items()}
+
+    @classmethod
+    def of(cls, headers: Headers) -> RequestHeaders:
+        """Return headers in this form. Those that are in it already stay what they are."""
+        return headers if isinstance(headers, RequestHeaders) else cls(headers)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, Any]) -> RequestHeaders:
+        """Return the headers of a WSGI request (PEP 3333)."""
+        return cls({name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")})
 
     def __getitem__(self, name: str) -> str:
         return self._values.get(_header_key(name), "")
@@ -104,29 +118,34 @@ class RequestHeaders:
         return any(name.startswith(prefix) for name in self._values)
 
 
+# The headers of a request, under whatever names they came.
+Headers: TypeAlias = Mapping[str, str] | RequestHeaders
+
+
+# The names that are looked up are few; those that clients send are not remembered beyond the bound.
+@lru_cache(maxsize=512)
 def _header_key(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
 def find_client_session(
-    headers: Mapping[str, str], payload: Mapping[str, object], session_headers: Sequence[str] = ()
+    headers: Headers, payload: Mapping[str, object], session_headers: Sequence[str] = ()
 ) -> ClientSession | None:
     """Return the session that a request names in the way of its client, None where it names none.
 
     ``payload`` is the body as the client sent it, before any translation; ``session_headers`` is the setting
     ``SESSION_HEADERS``. Values that say that there is no session yet are passed over.
     """
-    known = RequestHeaders(headers)
-    for value, client in _candidates(known, payload, session_headers):
-        session_id = make_session_id(value)
+    for value, client in _candidates(RequestHeaders.of(headers), payload, session_headers):
+        session_id = make_session_id(value) if value else None
         if session_id:
             return ClientSession(session_id, client)
     return None
 
 
-def find_client(headers: Mapping[str, str]) -> str | None:
+def find_client(headers: Headers) -> str | None:
     """Return the name of the program that sent a request, by its headers; None for one not known here."""
-    return _client(RequestHeaders(headers))
+    return _client(RequestHeaders.of(headers))
 
 
 def make_session_id(value: str) -> str | None:

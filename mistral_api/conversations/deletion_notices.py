@@ -1,6 +1,7 @@
 """How a process tells others on the same DATA_DIR which conversations it has deleted, so that they forget them too.
 
-The notices are lines of a file: JSON with owner and session id. A process reads what was added since it last looked,
+The notices are lines of a file: JSON with owner and session id, or, after the retention has deleted what is old, with
+the moment before which that was last used. A process reads what was added since it last looked,
 which costs one look at the size of the file. The file begins anew when it has become large.
 """
 
@@ -28,7 +29,14 @@ class DeletionNotices:
 
     def add(self, owner: str, session_id: str) -> None:
         """Tell the other processes. Raises OSError where the file cannot be written."""
-        line = orjson.dumps([owner, session_id]).decode() + "\n"
+        self._add_line([owner, session_id])
+
+    def add_retention(self, before: float) -> None:
+        """Tell all processes that what was last used before a moment (Unix seconds) is deleted. Raises OSError."""
+        self._add_line([before])
+
+    def _add_line(self, notice: list[str] | list[float]) -> None:
+        line = orjson.dumps(notice).decode() + "\n"
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             with self._lock:
@@ -48,8 +56,9 @@ class DeletionNotices:
             return stat.st_ino, stat.st_size
         return 0, 0
 
-    def read_new(self) -> list[tuple[str, str]]:
-        """Return owner and session id of what was deleted since this object was made, or the last call.
+    def read_new(self) -> list[tuple[str, str] | float]:
+        """Return what was deleted since this object was made, or the last call: owner and session id, or the moment
+        before which it was last used.
 
         Raises OSError.
         """
@@ -63,4 +72,8 @@ class DeletionNotices:
             added = opened.read(size - self._read)
         lines = added[: added.rfind(b"\n") + 1]
         self._read += len(lines)
-        return [tuple(orjson.loads(line)) for line in lines.splitlines()]
+        return [_notice(orjson.loads(line)) for line in lines.splitlines()]
+
+
+def _notice(line: list[str] | list[float]) -> tuple[str, str] | float:
+    return float(line[0]) if len(line) == 1 else (str(line[0]), str(line[1]))

@@ -128,12 +128,16 @@ class DigestTree:
 
         Return the last message that is known, and the digests of the others, of long lists the last ``most``.
         """
-        positions = [position for position in range(start, len(sent)) if sent.digest(position)]
-        known = 0
-        while known < len(positions) and (child := self._child(parent, sent, positions[known])) is not None:
-            parent, known = child, known + 1
-        new = positions[known:]
-        return (parent if len(new) <= most else None), [sent.digest(position) for position in new[-most:]]
+        for position in range(start, len(sent)):
+            if not sent.digest(position):
+                continue
+            child = self._child(parent, sent, position)
+            if child is None:
+                # Of a long list no more is hashed than is remembered.
+                new = list(islice(sent.digests_before(len(sent), position), most + 1))
+                return (parent if len(new) <= most else None), new[most - 1 :: -1]
+            parent = child
+        return parent, []
 
     def _child(self, parent: DigestNode | None, sent: SentDigests, position: int) -> DigestNode | None:
         """Return the newest message below ``parent`` that a sent one repeats, if any does."""
@@ -174,6 +178,10 @@ class SentDigests:
         if digest is None:
             digest = self._digests[position] = node_digest(self._messages[position])
         return digest
+
+    def digests_before(self, end: int, first: int) -> Iterator[bytes]:
+        """Yield the digests of the messages from ``first`` up to ``end``, the last one first."""
+        return (digest for position in range(end - 1, first - 1, -1) if (digest := self.digest(position)))
 
     def before(self, position: int) -> int | None:
         """Return the position of the message before, None for the first one. Messages without a digest do not count."""

@@ -87,7 +87,10 @@ def normalized_text(message: ChatMessage) -> str:
 def _normalize_content(message: ChatMessage) -> object:
     """Return a text, or a list of texts and attachments where there are any; an empty text where there is nothing."""
     is_answer = message["role"] == "assistant"
-    parts = _join_texts(message.get("content"))
+    content = message.get("content")
+    if isinstance(content, str):
+        return _normalize_text(content, is_answer)
+    parts = _join_texts(content)
     refusal = message.get("refusal")
     if not parts and isinstance(refusal, str):
         parts = [refusal]
@@ -142,8 +145,11 @@ def _normalize_text(text: str, is_answer: bool) -> str:
 
 def _without_reasoning(text: str) -> str:
     """Return the text of an answer without the reasoning that it begins with, also where its tag is cut off."""
+    if "<" not in text and "[" not in text:
+        return text
+    beginning = text.lstrip()
     for opening, ending in _REASONING:
-        begun = text.lstrip().startswith(opening)
+        begun = beginning.startswith(opening)
         if begun or (ending in text and opening not in text and not ending.startswith("</details")):
             before, found, after = text.partition(ending)
             return after if found else ("" if begun else before)

@@ -46,6 +46,8 @@ class RecognitionLoader:
         """``journaled`` returns the journal's newest exchanges, oldest first, or raises sqlite3.Error or OSError.
         ``on_deleted`` is told the owner of each conversation that another process has deleted."""
         self._on_deleted = on_deleted
+        # Told the moment (Unix seconds) before which conversations were last used that the retention has deleted.
+        self.on_retention: Callable[[float], None] = lambda _before: None
         self._index = index
         self._journaled = journaled
         self._engine = engine
@@ -77,9 +79,13 @@ class RecognitionLoader:
 
     def _forget_deleted(self) -> None:
         try:
-            for owner, session_id in self._notices.read_new():
-                self._index.forget(owner, session_id)
-                self._on_deleted(owner)
+            for notice in self._notices.read_new():
+                if isinstance(notice, float):
+                    self._index.forget_before(notice)
+                    self.on_retention(notice)
+                else:
+                    self._index.forget(*notice)
+                    self._on_deleted(notice[0])
         except (OSError, ValueError) as error:
             self._warn("it is not known what other processes delete: %s", error)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from mistral_api.conversations.client_sessions import find_client, find_client_session
+from mistral_api.conversations.client_sessions import Headers, RequestHeaders, find_client, find_client_session
 from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.side_requests import is_side_request
 from mistral_api.payload_types.chat import ChatMessage
@@ -28,15 +28,19 @@ class Sender:
     """Who sent a request, and its body as it was sent, before any translation; ``request_id`` is our own."""
 
     owner: str
-    headers: Mapping[str, str]
+    headers: Headers
     body: object
     request_id: UUID | None = None
 
     @property
     def client(self) -> str | None:
         """The name of the program: its own where it is known, else the first product of its User-Agent."""
-        product = _PRODUCT.match(self.headers.get("User-Agent", ""))
-        return find_client(self.headers) or (product[0].lower() if product else None)
+        headers = RequestHeaders.of(self.headers)
+        known = find_client(headers)
+        if known is not None:
+            return known
+        product = _PRODUCT.match(headers["User-Agent"])
+        return product[0].lower() if product else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

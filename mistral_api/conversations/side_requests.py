@@ -46,7 +46,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
-from mistral_api.conversations.client_sessions import RequestHeaders, find_client
+from mistral_api.conversations.client_sessions import Headers, RequestHeaders, find_client
 from mistral_api.payload_types.chat import ChatMessage
 
 # How a line at the beginning of the system text begins. Claude Code puts two lines of its own before it.
@@ -120,13 +120,13 @@ _MAIN_KINDS = ("", "turn", "prewarm")
 _SIDE_SUBAGENTS = ("compact", "memory_consolidation")
 
 
-def is_side_request(headers: Mapping[str, str], messages: Sequence[ChatMessage]) -> bool:
+def is_side_request(headers: Headers, messages: Sequence[ChatMessage]) -> bool:
     """Return whether a request is one that a client makes beside its conversation.
 
     ``messages`` is the whole sent list in OpenAI's form, the system text of other dialects as its first message.
     """
     return (
-        _has_side_headers(RequestHeaders(headers))
+        _has_side_headers(RequestHeaders.of(headers))
         or _has_side_system_text(messages)
         or _ends_with_side_prompt(messages)
         or _is_quota_check(headers, messages)
@@ -202,7 +202,7 @@ def _is_only_prompt(text: str) -> bool:
     return any(text.startswith(words[0]) and all(word in text for word in words) for words in _ONLY_MESSAGES)
 
 
-def _is_quota_check(headers: Mapping[str, str], messages: Sequence[ChatMessage]) -> bool:
+def _is_quota_check(headers: Headers, messages: Sequence[ChatMessage]) -> bool:
     """Return whether Claude Code asks for one token, to see whether it is let in."""
     return len(messages) == 1 and list(_texts(messages[0])) == ["quota"] and find_client(headers) == "claude-code"
 

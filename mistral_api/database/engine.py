@@ -133,8 +133,12 @@ def create_thread_engine(engine: Engine, settings: Settings) -> Engine:
     So readers that wait for the writer cannot take its connection. It is not checked before use: what fails is
     done again, and one round trip fewer counts where the database is far away.
     """
-    options = engine_options(settings, engine.url.render_as_string(hide_password=False))
-    created = create_engine(engine.url, **options | {"pool_size": 1})
+    return create_unchecked_engine(engine.url.render_as_string(hide_password=False), settings)
+
+
+def create_unchecked_engine(url: str, settings: Settings, connections: int = 1) -> Engine:
+    """Return an engine with so many connections for threads that do again what fails."""
+    created = create_engine(url, **engine_options(settings, url) | {"pool_size": connections})
     prepare_connections(created, settings)
     return created
 

@@ -16,7 +16,6 @@ import sqlite3
 from collections.abc import Iterator
 
 import psycopg2
-from alembic.util.exc import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -55,6 +54,10 @@ _ADDRESS = "database_address"
 
 class DatabaseNotPrepared(psycopg2.OperationalError):
     """The database may not be used yet: it is away since the start, or is not ours. The log has said so already."""
+
+
+class MigrationFailed(Exception):
+    """Alembic cannot migrate the schema: only whoever has changed the migrations can mend that."""
 
 
 @contextlib.contextmanager
@@ -112,7 +115,7 @@ def is_final(error: Exception) -> bool:
     code = sqlstate(error)
     if code:
         return code[:2] not in _PASSING_CLASSES
-    if isinstance(error, CommandError | ArgumentError):
+    if isinstance(error, MigrationFailed | ArgumentError):
         return True
     return _FINAL_WORDS.search(str(root_cause(error))) is not None
 

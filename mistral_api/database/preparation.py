@@ -9,21 +9,21 @@ says once what is away, and a thread tries again until it is there.
 from __future__ import annotations
 
 import enum
+import importlib
 import logging
 import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.database.address import shown_address
 from mistral_api.database.deadlines import answer_within
-from mistral_api.database.errors import DatabaseNotPrepared, error_message, is_final, unusable_sentence
+from mistral_api.database.errors import DatabaseNotPrepared, MigrationFailed, error_message, is_final, unusable_sentence
 from mistral_api.database.ownership import require_own_tables
-from mistral_api.database.revisions import migrate_to, newest_revision, refuse_newer
+from mistral_api.database.revisions import newest_revision, refuse_newer
 from mistral_api.errors import StartError
 from mistral_api.system.command_names import installed_command
 
@@ -166,7 +166,7 @@ class DatabasePreparation:
             self._open()
         except StartError as error:
             self._note(_Problem(str(error), error))
-        except (CommandError, SQLAlchemyError) as error:
+        except (MigrationFailed, SQLAlchemyError) as error:
             self._note(_Problem(error_message(error), unusable(error) if is_final(error) else None))
         except Exception as error:  # the thread must go on, or the database would stay closed
             log.error("the database cannot be prepared", exc_info=error)
@@ -178,7 +178,7 @@ class DatabasePreparation:
         return self.is_open
 
     def _prepare(self) -> None:
-        """Look at the database, and migrate it. Raises StartError, CommandError, SQLAlchemyError."""
+        """Look at the database, and migrate it. Raises StartError, MigrationFailed, SQLAlchemyError."""
         with self._engine.begin() as connection:
             self._connected.set()
             prepare_schema(connection)
@@ -227,12 +227,12 @@ class DatabasePreparation:
 def prepare_schema(connection: Connection) -> None:
     """Refuse what is not ours or newer, and bring an older schema to this version.
 
-    Raises StartError, alembic.util.exc.CommandError, sqlalchemy.exc.SQLAlchemyError.
+    Raises StartError, MigrationFailed, sqlalchemy.exc.SQLAlchemyError.
     """
     with answer_within(LOOK_SECONDS):
         revision = refuse_foreign_schema(connection)
     if revision != newest_revision():
-        migrate_to(connection, newest_revision())
+        importlib.import_module("mistral_api.database.migration").migrate_to(connection, newest_revision())
 
 
 def refuse_foreign_schema(connection: Connection) -> str | None:

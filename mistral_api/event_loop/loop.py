@@ -306,7 +306,9 @@ class EventLoop:
                     task.switch(False)
 
     def _take_wake(self) -> None:
-        self._woken = False
         with contextlib.suppress(BlockingIOError):
             while self._wake_receiver.recv(4096):
                 pass
+        # Only now: whoever saw it set has sent nothing, and is called in this turn; whoever sees it unset sends a byte.
+        # The other way around a byte could be taken whose sender had set it again, and nobody sent another one.
+        self._woken = False

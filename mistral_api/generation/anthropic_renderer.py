@@ -38,6 +38,9 @@ from mistral_api.upstream.transcript import Transcript, assemble_body
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
 
+_PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
 class AnthropicRenderer(Renderer):
     """The events of one message, or the whole message."""
 
@@ -50,6 +53,10 @@ class AnthropicRenderer(Renderer):
         # The open block: its number, and its key (a tool's block is told from others by the index of its call).
         self._index = -1
         self._block_key: object = None
+
+    def comment(self, text: str) -> bytes:
+        """Anthropic's streams have an event for it, which says nothing; the comment is for people."""
+        return super().comment(text) + _PING
 
     def event(self, event: StreamEvent) -> bytes:
         return b"" if event.data is None else b"".join(self._chunk(event.data))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
+from mistral_api.conversations.client_sessions import Headers
 from mistral_api.conversations.session_resolver import Sender
 from mistral_api.errors import Forbidden
 from mistral_api.generation.renderer import ChatRenderer, CompletionRenderer, Renderer
@@ -38,7 +39,7 @@ class RequestContext:
     client_request_id: str | None
     body: object
     call: UpstreamCall = field(default_factory=UpstreamCall)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Headers = field(default_factory=dict)
     permit: Permit | None = None
     observed: OpenRequest | None = None
 

@@ -120,7 +120,7 @@ class ExchangeRecord:
     def interrupted(self, transcript: Transcript, figures: UsageFigures) -> bytes:
         """Return the outcome, in the journal's form, if this process died now."""
         self._update(INTERRUPTED, transcript, figures)
-        return self.exchange.as_interrupted().outcome()
+        return self.exchange.interrupted_outcome()
 
     def end(self, outcome: ExchangeOutcome, figures: UsageFigures) -> None:
         """Journal the outcome. A disk that fails costs the record, never the response."""

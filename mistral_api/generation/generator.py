@@ -18,6 +18,7 @@ from mistral_api.generation.pipeline import GenerationPipeline
 from mistral_api.generation.plan import GenerationPlan, PlanRequest, UpstreamTraits, make_plan
 from mistral_api.generation.planned_answer import PlannedAnswer
 from mistral_api.generation.prompt import PromptBuilder, turns_of
+from mistral_api.generation.prompt_check import PromptChecker
 from mistral_api.generation.prompt_size import chat_size, prompt_sizes, prompts_of
 from mistral_api.generation.refused_field import name_refused_field
 from mistral_api.generation.renderer import ResponseBody
@@ -85,6 +86,7 @@ class Generator:
         self._traits = UpstreamTraits(
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
         )
+        self._checker = PromptChecker(prompts.counter, self._traits.llama_cpp)
 
     def use_cache(self, answers: AnswerCache | None) -> None:
         """Give answers again that this cache has, if there is one. Call it before the first request."""
@@ -96,6 +98,7 @@ class Generator:
         exchange = self.exchange(endpoint.path, request, endpoint.dialect.transcript())
         with exchange.failures_recorded():
             payload = load(endpoint.schema, request.body)
+            self.require_room()
             request.require_slot_choice(payload)
             admitted = self.admit(request, forced=endpoint.chat and _forces_call(payload))
             exchange.use_constraints(admitted, request.call)
@@ -105,8 +108,9 @@ class Generator:
             session = self._sessions.resolve(request.sender, payload.get("session_id"), messages, exchange_id)
             session_id = session.session_id
             planned, pipeline = self._begin(endpoint, payload, session, request, exchange)
-        make = partial(self._answer, planned, pipeline, request.call, stream=bool(payload.get("stream")))
-        return PlannedAnswer(session_id, exchange, make, pipeline.close, endpoint.ignored_tools(request.body))
+        streams, ignored = bool(payload.get("stream")), endpoint.ignored_tools(request.body)
+        make = partial(self._answer, planned, pipeline, request.call, stream=streams)
+        return PlannedAnswer(session_id, exchange, make, request.call, pipeline, streams=streams, ignored_tools=ignored)
 
     def _answer(
         self, planned: _PlannedRequest, pipeline: GenerationPipeline, call: UpstreamCall, *, stream: bool
@@ -118,6 +122,14 @@ class Generator:
             return pipeline.body()
         pipeline.open()
         return pipeline
+
+    def require_room(self) -> None:
+        """Raise Unavailable (``overloaded``) where a generation would be one too many, before it costs anything.
+
+        Where answers are cached it may need no slot.
+        """
+        if self._answers is None:
+            self._gate.require_room()
 
     def exchange(self, path: str, request: RequestContext, transcript: Transcript | None = None) -> RunningExchange:
         """Return the exchange of a request to an endpoint; it runs until its end is reported to it."""
@@ -291,8 +303,10 @@ class Generator:
         Return its response once the model server begins to answer.
         """
         count = _slots_for(request)
+        call.check = partial(self._checker.accepts, planned.endpoint, request)
         with call.trace.span("queue", wait="slot"):
-            placed = PlacedRequest(request, self._gate.enter(source.owner, count, call))
+            release = self._gate.enter(source.owner, count, call, continues=request is not planned.plan.requests[0])
+            placed = PlacedRequest(request, release)
         try:
             placed = self._place(placed, source, count)
             call.trace.begin_upstream()
@@ -300,6 +314,7 @@ class Generator:
         except BaseException:
             placed.end()
             raise
+        call.answered = True
         placed.note_answer()
         response.at_close(placed.end)
         return response

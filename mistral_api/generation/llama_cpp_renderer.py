@@ -8,7 +8,7 @@ event (tools/server/README.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from mistral_api.errors import ApiError, ModelServerFailed, error_event
@@ -53,6 +53,11 @@ class LlamaCppTranscript(Transcript):
         super().__init__(choices_per_prompt)
         self._last_events: dict[int, LlamaCppEvent] = {}
         self._gathered: dict[int, LlamaCppEvent] = {}
+
+    def add_chunks(self, chunks: Iterable[Chunk]) -> None:
+        """Take events, in their order."""
+        for chunk in chunks:
+            self.add_chunk(chunk)
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Take one event."""

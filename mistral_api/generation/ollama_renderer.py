@@ -91,10 +91,15 @@ class _Stopwatch:
 class OllamaRenderer(Renderer):
     """What ``/api/chat`` and ``/api/generate`` have in common."""
 
+    gathers = True
+
     def __init__(self, transcript: Transcript, payload: ChatPayload, session_id: str) -> None:
         super().__init__(transcript, payload, session_id)
         self._model = payload.get("shown_model") or payload.get("model")
         self._stopwatch = _Stopwatch()
+
+    def comment(self, text: str) -> bytes:
+        return b""  # lines of JSON have none
 
     def event(self, event: StreamEvent) -> bytes:
         if event.data is None:

@@ -43,6 +43,8 @@ class GenerationPipeline:
         self._open_stream = open_stream
         self._name_refused_field = name_refused_field
         self._stream: SSEStream | None = None
+        # Whether the first events have come.
+        self.has_begun = False
         self._first_events_rendered = False
         # Whether the last events have been rendered: nothing may follow them.
         self._closed = False
@@ -60,7 +62,12 @@ class GenerationPipeline:
                 self._stream = stream
                 stream.report_figures(self.exchange.read_figures)
                 stream.wait_for_first()
+                self.has_begun = True
         return self._stream
+
+    def comment(self, text: str) -> bytes:
+        """Return what tells the client of the stream something that is no part of the response, if anything can."""
+        return b"" if self._closed else self.renderer.comment(text)
 
     def first_events(self) -> bytes:
         """Return the events that come before all others, once."""
@@ -161,6 +168,9 @@ class GenerationPipeline:
     def _gather(self, batch: EventBatch) -> None:
         if batch.generated:
             self.exchange.note_first_token()
+        if not self.renderer.gathers:
+            self.exchange.read(batch)
+            return
         for event in batch.events:
             self.exchange.read_event(event)
             self.renderer.gather(event)

@@ -47,7 +47,7 @@ class PromptBuilder:
         takes addresses out of messages, which callers do before they ask for a prompt."""
         self.images = images
         self._loaded = loaded
-        self._counter = counter
+        self.counter = counter
         self.limit = limit
         self._normalizes = normalize_roles == "auto"
 
@@ -84,12 +84,12 @@ class PromptBuilder:
         others = self._newest_turns(leading, [*stored, *new], call)
 
         def count(messages: list[ChatMessage]) -> int:
-            return self._counter.count_tokens(self.fit_roles(messages, call), options=options, call=call)
+            return self.counter.count_tokens(self.fit_roles(messages, call), options=options, call=call)
 
         def bound(messages: list[ChatMessage]) -> int | None:
-            return self._counter.most_tokens(messages, options, call)
+            return self.counter.most_tokens(messages, options, call)
 
-        room = room_for_prompt(self._counter.context(call), options)
+        room = room_for_prompt(self.counter.context(call), options)
         return self.fit_roles(truncate_turns(leading, others, room=room, count=count, bound=bound), call)
 
     def _newest_turns(

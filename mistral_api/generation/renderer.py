@@ -28,8 +28,11 @@ class Renderer(ABC):
     The pipeline calls :meth:`first_events`, then :meth:`relay` or :meth:`event` for all that arrives, at the end
     :meth:`complete` and, once the exchange is recorded, :meth:`closing`; or :meth:`failure`. Every event is in the
     transcript before :meth:`event` gets it. For a response that does not stream the pipeline calls :meth:`gather` in
-    the place of :meth:`event`, and :meth:`body` in the place of :meth:`closing`.
+    the place of :meth:`event`, where :attr:`gathers` says so, and :meth:`body` in the place of :meth:`closing`.
     """
+
+    # Whether :meth:`gather` takes note of events. Those of other renderers are decoded many at once.
+    gathers = False
 
     def __init__(self, transcript: Transcript, payload: ChatPayload, session_id: str) -> None:
         """``transcript`` is the one that the pipeline fills; ``payload`` the valid request."""
@@ -44,6 +47,10 @@ class Renderer(ABC):
     def relay(self, batch: EventBatch) -> bytes | None:
         """Return the bytes that go out untouched, before anybody decodes them; None: render the single events."""
         return None
+
+    def comment(self, text: str) -> bytes:
+        """Return what tells the client of a stream something that is no part of the response."""
+        return b": %b\n\n" % text.encode()
 
     @abstractmethod
     def event(self, event: StreamEvent) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from mistral_api.constraints.gate import NO_CONSTRAINTS, AdmittedConstraints
 from mistral_api.errors import ApiError, ModelServerRefused, internal_error
@@ -26,6 +27,9 @@ from mistral_api.tracing.trace import Generation, GenerationEnd
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.sse import EventBatch, StreamEvent
 from mistral_api.upstream.transcript import Transcript
+
+# So much of an answer may have arrived before it is decoded.
+MOST_UNREAD_BYTES = 64 << 10
 
 
 class RunningExchange:
@@ -58,6 +62,10 @@ class RunningExchange:
         self._ended = False
         # Whether the transcript has grown since the last checkpoint.
         self._grown = False
+        # What has arrived and is not in the transcript yet, its bytes, and why some of it could not be read.
+        self._unread: list[EventBatch] = []
+        self._unread_bytes = 0
+        self._unreadable: Exception | None = None
 
     @property
     def ended(self) -> bool:
@@ -112,16 +120,36 @@ class RunningExchange:
             self._trace.note_first_token()
 
     def read(self, batch: EventBatch) -> None:
-        """Take a batch of events into the transcript."""
-        chunks = [data for event in batch.events if (data := event.data) is not None]
+        """Have a batch of events taken into the transcript: soon, with others, or when the transcript is needed.
+
+        So a chunk that is relayed is decoded when there is time for it.
+        """
         with self._lock:
-            for chunk in chunks:
-                self.transcript.add_chunk(chunk)
+            self._unread.append(batch)
+            self._unread_bytes += len(batch.raw)
             self._grown = True
+            if self._unread_bytes >= MOST_UNREAD_BYTES:
+                self._read_all()
+
+    def _read_all(self) -> None:
+        """Take all that has arrived into the transcript. The lock is held."""
+        unread, self._unread, self._unread_bytes = self._unread, [], 0
+        try:
+            self.transcript.add_chunks(chain.from_iterable(batch.chunks() for batch in unread))
+        except Exception as error:  # noqa: BLE001 - it ends the exchange where the response would be complete
+            self._unreadable = self._unreadable or error
+
+    def settle(self) -> None:
+        """Have all that was read in the transcript. Raises what made that impossible."""
+        with self._lock:
+            self._read_all()
+        if self._unreadable is not None:
+            raise self._unreadable
 
     def read_figures(self, chunk: Chunk) -> None:
         """Take token counts that no event brings, or brings late, into the transcript."""
         with self._lock:
+            self._read_all()
             self.transcript.add_figures(chunk)
             self._grown = True
 
@@ -129,6 +157,7 @@ class RunningExchange:
         """Take one event into the transcript."""
         if event.data is not None:
             with self._lock:
+                self._read_all()
                 self.transcript.add_chunk(event.data)
                 self._grown = True
 
@@ -138,11 +167,14 @@ class RunningExchange:
             self.transcript.add_body(body)
 
     def succeed(self) -> None:
-        """End the exchange: the response is complete."""
+        """End the exchange: the response is complete. Raises what has kept a part of it out of the transcript."""
+        self.settle()
         self._end(COMPLETE, None)
 
     def fail(self, error: ApiError) -> None:
         """End the exchange: the request failed, or its client left. What was generated until then is stored."""
+        with self._lock:
+            self._read_all()
         self._end(INTERRUPTED if self.transcript.has_content else FAILED, error)
 
     @contextlib.contextmanager
@@ -194,6 +226,7 @@ class RunningExchange:
             if self._ended or not self._grown:
                 return None
             self._grown = False
+            self._read_all()
             return self.record.interrupted(self.transcript, self._meter.measure(self.transcript))
 
 

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from mistral_api.errors import ApiError
-from mistral_api.metrics.process_state import gauge
+from mistral_api.metrics.families import gauge
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.upstream.model_servers import ModelServerEntry
 

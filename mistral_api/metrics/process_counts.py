@@ -9,7 +9,8 @@ what its own process counts now. A process that is alone writes nothing until it
 within a second: the sums of one that has just come are right two seconds later. Whoever finds the file of a process
 that has ended adds its counters to ``ended.json``: no counter falls while any process lives. The first process that
 finds no other alive deletes all files, and counters begin at 0, as Prometheus expects it of a restart. A killed process
-loses what it counted in its last second, and one that was alone until then all that it has counted since.
+loses what it counted in its last second, and one that was alone until then all that it has counted since. The process
+that delivers is never asked for metrics: it writes what it has counted, and is no reason for others to write.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from filelock import FileLock
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
+from mistral_api.recording.deliverer_link import DELIVERER
 from mistral_api.system.files import replace_file
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.process_lock import ProcessLock
@@ -135,8 +137,12 @@ def read_families(path: Path) -> Families:
 class ProcessCounts:
     """What this process counts, and what the others have. Owns a thread from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, folder: Path, collect: Callable[[], Iterable[Metric]]) -> None:
-        """``folder``: of all processes; ``collect`` returns what this process has counted."""
+    def __init__(self, folder: Path, collect: Callable[[], Iterable[Metric]], *, role: str = "") -> None:
+        """``folder``: of all processes; ``collect`` returns what this process has counted.
+
+        ``role``: of a process that counts and is never asked.
+        """
+        self._role = role
         self._folder = folder
         self._collect = collect
         self._process: ProcessLock | None = None
@@ -159,7 +165,7 @@ class ProcessCounts:
         """Take this process's lock. Where no other process is alive, delete what dead ones have left."""
         for folder in (self._folder.parent, self._folder):  # the mode is that of the last folder alone
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        process = ProcessLock(self._folder)
+        process = ProcessLock(self._folder, self._role)
         try:
             with process.excluding_others() as alone:
                 if alone:
@@ -180,7 +186,7 @@ class ProcessCounts:
         if time.monotonic() < self._company_until:
             return True
         try:
-            if not process.sees_others():
+            if not process.sees_others(without_role=DELIVERER):
                 return False
         except OSError:  # filelock's Timeout is one
             return True

@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.hardware.nvml import GpuReading
-from mistral_api.metrics.process_state import counter, gauge
+from mistral_api.metrics.families import counter, gauge
 from mistral_api.recording.recorder import RecordingState
 from mistral_api.settings import Settings
 from mistral_api.system.processes import is_alive

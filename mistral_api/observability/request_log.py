@@ -17,7 +17,9 @@ def log_request(finished: FinishedRequest) -> None:
     """Log one request. Observer of :class:`FinishedRequests`."""
     level = logging.DEBUG if (finished.route or "").startswith(_POLLED) else logging.INFO
     if log.isEnabledFor(level):
-        log.log(level, Fields("request", request_fields(finished)))
+        # Without a search through the stack for who logs, which takes longer than the rest.
+        fields = Fields("request", request_fields(finished))
+        log.handle(log.makeRecord(log.name, level, __file__, 0, fields, (), None))
 
 
 def request_fields(finished: FinishedRequest) -> dict[str, Value]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.recording.exchange import UNKNOWN_OUTCOME, Exchange
-from mistral_api.recording.journal import ENDED_AT, connect, transaction
+from mistral_api.recording.group_commit import transaction
+from mistral_api.recording.journal import ENDED_AT, connect
 
 # Removing rows takes the journal's write lock: few at a time, so that no request waits long for it.
 _REMOVE_BATCH = 100

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, TypedDict, TypeVar
 from uuid import UUID
@@ -32,7 +32,7 @@ RESPONSE_OBJECT: Final = "response"
 
 # The error code of an exchange whose process died before the end.
 INTERRUPTED = "interrupted"
-_INTERRUPTED_OUTCOME: Mapping[str, Any] = {"status": 500, "error_code": INTERRUPTED, "answer_status": "interrupted"}
+_INTERRUPTED_OUTCOME: dict[str, Any] = {"status": 500, "error_code": INTERRUPTED, "answer_status": "interrupted"}
 # The outcome of an exchange whose process died before it wrote a checkpoint.
 UNKNOWN_OUTCOME = orjson.dumps(_INTERRUPTED_OUTCOME)
 
@@ -114,9 +114,9 @@ class Exchange:
     stored: StoredObject | None = None
     overtaken: bool = False
 
-    def as_interrupted(self) -> Exchange:
-        """Return the exchange as it is recorded if this process dies now."""
-        return replace(self, **_INTERRUPTED_OUTCOME)
+    def interrupted_outcome(self) -> bytes:
+        """Return the outcome, as JSON, that is recorded if this process dies now."""
+        return _to_json({name: getattr(self, name) for name in _OUTCOME_FIELDS} | _INTERRUPTED_OUTCOME)
 
     @property
     def begins_session(self) -> bool:

@@ -1,31 +1,32 @@
 """The journal: a local SQLite file that holds every exchange until PostgreSQL has it.
 
 SQLite runs in WAL mode (sqlite.org/wal.html): a committed row survives ``kill -9`` of the process at any instant, and
-several processes may share the file. ``synchronous=NORMAL`` gives up the last moments before a power failure for a
-commit without fsync.
+several processes may share the file. With JOURNAL_SYNC=normal a power failure may cost the last moments, for commits
+without fsync; with full it costs nothing that a client has seen the end of.
 
-Requests write through :class:`Journal`. The writer reads through ``recording.backlog``.
+Requests write through :class:`Journal`, those of the same moment in one transaction (``recording.group_commit``). The
+writer reads through ``recording.backlog``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.group_commit import BUSY_TIMEOUT_SECONDS, Change, GroupCommit, transaction
 from mistral_api.recording.journal_repair import replace_damaged
 from mistral_api.recording.stored_object import object_key_of
 
 JOURNAL_FILE = "journal.sqlite3"
 # Beside it: held by the process that delivers.
 WRITER_LOCK_FILE = "writer.lock"
-BUSY_TIMEOUT_SECONDS = 5.0
 VERSION = 3
+MAX_IDLE_WAL_BYTES = 64 << 20
 
 # exchanges: the opening of each request. AUTOINCREMENT never uses a position twice, so that a late write cannot reach
 # another request. checkpoints: the outcome so far of a request that is being streamed. endings: the outcome; an
@@ -77,6 +78,7 @@ _CHECKPOINT = (
     "INSERT OR REPLACE INTO checkpoints (position, outcome) SELECT position, ? FROM exchanges WHERE position = ? "
     "AND NOT EXISTS (SELECT 1 FROM endings WHERE endings.position = exchanges.position)"
 )
+_DELETE_OPENING = "DELETE FROM exchanges WHERE position = ?"
 _PENDING_SESSION = "SELECT 1 FROM endings WHERE session = ? LIMIT 1"
 _PENDING_OBJECT = "SELECT 1 FROM endings WHERE object = ? LIMIT 1"
 _LAST_PENDING = "SELECT max(ended_at) FROM endings"
@@ -86,11 +88,18 @@ _PENDING_UP_TO = "SELECT 1 FROM endings WHERE ended_at <= ? LIMIT 1"
 class Journal:
     """The journal's file, for requests. Several threads and several processes may use it at once."""
 
-    def __init__(self, path: Path, process: str) -> None:
-        """Open a prepared journal; ``process`` is the name of this process. Raises sqlite3.Error."""
+    def __init__(self, path: Path, process: str, *, synced: bool = False) -> None:
+        """Open a prepared journal; ``process`` is the name of this process. Raises sqlite3.Error.
+
+        ``synced``: what is written is on the disk when a method returns, and survives a power failure. Otherwise it
+        survives the end of the process.
+        """
         self._process = process
         self.path = path
+        self.synced = synced
+        self._writes = GroupCommit(connect(path, synced=synced), synced=synced)
         self._lock = threading.Lock()
+        # For reading: no reader waits for a write, and none holds one up.
         self._connection = connect(path)
 
     def begin(self, exchange: Exchange) -> int:
@@ -98,32 +107,36 @@ class Journal:
 
         Raises sqlite3.Error.
         """
-        row = self._begin_parameters(exchange)
-        with self._lock:
-            position = self._connection.execute(_BEGIN, row).lastrowid
-        assert position is not None  # noqa: S101 - an INSERT always has one
-        return position
+        return self._writes.write(_insert_opening(self._opening_of(exchange)))
 
-    def _begin_parameters(self, exchange: Exchange) -> tuple[str, str | None, bytes]:
+    def _opening_of(self, exchange: Exchange) -> tuple[str, str | None, bytes]:
         return self._process, _session_key_of(exchange), exchange.opening()
 
     def end(self, position: int, exchange: Exchange) -> None:
         """Write the outcome of an exchange. It is durable when this returns. Raises sqlite3.Error."""
         row = _ending(position, exchange)
-        with self._lock:
-            self._connection.execute(_END, row)
+
+        def insert(connection: sqlite3.Connection) -> int:
+            connection.execute(_END, row)
+            return position
+
+        self._writes.write(insert)
 
     def add(self, exchange: Exchange) -> None:
-        """Write an exchange that has ended already, in one transaction. Raises sqlite3.Error."""
-        opening, ending = self._begin_parameters(exchange), _ending(None, exchange)
-        with self._lock, transaction(self._connection):
-            position = self._connection.execute(_BEGIN, opening).lastrowid
-            self._connection.execute(_END, (position, *ending[1:]))
+        """Write an exchange that has ended already, both parts or none. Raises sqlite3.Error."""
+        begin, ending = _insert_opening(self._opening_of(exchange)), _ending(None, exchange)
+
+        def insert(connection: sqlite3.Connection) -> int:
+            position = begin(connection)
+            connection.execute(_END, (position, *ending[1:]))
+            return position
+
+        self._writes.write(insert, single=False)
 
     def write_checkpoints(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
         """Write outcomes so far, each with its position. Raises sqlite3.Error."""
-        with self._lock, transaction(self._connection):
-            self._connection.executemany(_CHECKPOINT, [(outcome, position) for position, outcome in outcomes])
+        rows = [(outcome, position) for position, outcome in outcomes]
+        self._writes.write(lambda connection: connection.executemany(_CHECKPOINT, rows).rowcount, single=False)
 
     def has_pending_session(self, owner: str, session_id: str) -> bool:
         """Return whether a finished exchange of a session waits for PostgreSQL. Raises sqlite3.Error."""
@@ -161,14 +174,27 @@ class Journal:
 
     def require_writable(self) -> None:
         """Write a row and delete it again. Raises sqlite3.Error where the disk does not take it."""
-        with self._lock, transaction(self._connection):
-            row = self._connection.execute(_BEGIN, (self._process, None, bytes(8192)))
-            self._connection.execute("DELETE FROM exchanges WHERE position = ?", (row.lastrowid,))
+        begin = _insert_opening((self._process, None, bytes(8192)))
+        self._writes.write(
+            lambda connection: connection.execute(_DELETE_OPENING, (begin(connection),)).rowcount, single=False
+        )
 
     def close(self) -> None:
         """Close the file. Exchanges that still wait are delivered after the next start."""
+        self._writes.close()
         with self._lock:
             self._connection.close()
+
+
+def _insert_opening(row: tuple[str, str | None, bytes]) -> Change:
+    """Return the change that inserts an opening; its result is the position."""
+
+    def insert(connection: sqlite3.Connection) -> int:
+        position = connection.execute(_BEGIN, row).lastrowid
+        assert position is not None  # noqa: S101 - an INSERT always has one
+        return position
+
+    return insert
 
 
 def _ending(position: int | None, exchange: Exchange) -> tuple[int | None, float, str | None, str | None, bytes]:
@@ -186,26 +212,20 @@ def session_key(owner: str, session_id: str) -> str:
     return f"{owner}\n{session_id}"
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection in autocommit mode. Several threads may share it under a lock of their own."""
+def connect(path: Path, *, synced: bool = False) -> sqlite3.Connection:
+    """Open a connection in autocommit mode. Several threads may share it under a lock of their own.
+
+    ``synced``: each commit waits for the disk (sqlite.org/pragma.html#pragma_synchronous; in WAL mode EXTRA is FULL).
+    """
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
+    if synced:
+        connection.execute("PRAGMA fullfsync=1")  # macOS: an fsync that the disk's own cache heeds
     # The checkpoint thread moves the WAL into the file, so that no request pays for the fsync.
     connection.execute("PRAGMA wal_autocheckpoint=0")
+    # The WAL's file keeps its size when it is begun anew, but for what is beyond this.
+    connection.execute(f"PRAGMA journal_size_limit={MAX_IDLE_WAL_BYTES}")
     return connection
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what is done in the block, or roll all of it back."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # SQLite has rolled back by itself where the disk is full
-            connection.execute("ROLLBACK")
-        raise
 
 
 def prepare_journal(folder: Path, *, alone: bool) -> Path:

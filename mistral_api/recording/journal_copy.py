@@ -13,7 +13,8 @@ from typing import TypedDict
 from filelock import FileLock
 
 from mistral_api.errors import StartError
-from mistral_api.recording.journal import BUSY_TIMEOUT_SECONDS, JOURNAL_FILE, VERSION, WRITER_LOCK_FILE, prepare_journal
+from mistral_api.recording.group_commit import BUSY_TIMEOUT_SECONDS
+from mistral_api.recording.journal import JOURNAL_FILE, VERSION, WRITER_LOCK_FILE, prepare_journal
 from mistral_api.recording.journal_repair import find_damage
 from mistral_api.system.files import move_file, remove_file
 from mistral_api.system.process_lock import ProcessLock, acquire_if_free

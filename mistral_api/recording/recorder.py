@@ -1,8 +1,9 @@
 """The recorder: requests leave their record with it; readers see what is pending, and changes wait until nothing is.
 
-A record goes to the journal on the local disk at once, and from there to PostgreSQL by a thread that
-``StartDelivery`` starts. A disk that does not take a record never costs an answer, unless RECORDING_REQUIRED says that
-nothing may go unrecorded: the newest ``MAX_UNWRITTEN`` finished exchanges wait in memory until the disk takes writes.
+A record goes to the journal on the local disk at once, and from there to PostgreSQL: by a thread that
+``StartDelivery`` starts, or by another process (``deliverer_link``). A disk that does not take a record never costs an
+answer, unless RECORDING_REQUIRED says that nothing may go unrecorded: the newest ``MAX_UNWRITTEN`` finished exchanges
+wait in memory until the disk takes writes.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from pathlib import Path
 from typing import Protocol
 
 from mistral_api.errors import Unavailable
+from mistral_api.event_loop import waiting
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.asked_models import AskedModels
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
+from mistral_api.recording.deliverer_link import DELIVERER
 from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
 from mistral_api.recording.newest_exchanges import newest_exchanges
@@ -54,13 +57,15 @@ class RecordingFailed(Exception):
 class RecordingPolicy:
     """What is recorded: any text at all, attachments up to which size; and whether a request depends on its record.
 
-    ``keeps_unstored``: the conversation is also kept where a request says ``store: false``.
+    ``keeps_unstored``: the conversation is also kept where a request says ``store: false``. ``synced``: what is
+    recorded is on the disk before the request goes on (JOURNAL_SYNC).
     """
 
     store_content: bool = True
     max_attachment_bytes: int = 1 << 20
     required: bool = False
     keeps_unstored: bool = False
+    synced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ class Recorder:
 
     def _new_session(self) -> JournalSession:
         """Open the journal, for readers too. Raises OSError or sqlite3.Error."""
-        session = JournalSession(self._folder, self._start_delivery)
+        session = JournalSession(self._folder, self._start_delivery, synced=self._policy.synced)
         try:
             self.pending.open(session.path)
         except sqlite3.Error:
@@ -125,11 +130,11 @@ class Recorder:
         return session
 
     def has_other_processes(self) -> bool:
-        """Whether other processes use the journal too, as of at most a second ago; True where nobody can tell."""
+        """Whether other processes serve requests too, as of at most a second ago; True where nobody can tell."""
         if time.monotonic() >= self._others_checked_at + OTHERS_SECONDS:
             session = self._session
             try:
-                self._has_others = session is None or not session.lock.is_alone()
+                self._has_others = session is None or session.lock.sees_others(without_role=DELIVERER)
             except OSError:
                 self._has_others = True
             self._others_checked_at = time.monotonic()
@@ -198,7 +203,7 @@ class Recorder:
     def _open_session(self) -> JournalSession | None:
         """Return the open journal, opened now if need be; None where it cannot be opened."""
         if self._session is None:
-            self.start()
+            waiting.aside(self.start)
         return self._session
 
     def _require_session(self) -> JournalSession:
@@ -275,7 +280,7 @@ class Recorder:
             time.sleep(POLL_SECONDS)
 
     def _delivery_fails(self) -> bool:
-        """Return whether this process delivers, and PostgreSQL did not answer the last attempt."""
+        """Return whether PostgreSQL did not answer the last attempt."""
         session = self._session
         return session is not None and session.delivery.is_failing()
 
@@ -336,7 +341,7 @@ def _write(journal: Journal, position: int | None, exchange: Exchange) -> None:
 
 
 class DeliveryHandle(Protocol):
-    """A thread that moves journal rows to PostgreSQL, as far as recording knows it."""
+    """What moves journal rows to PostgreSQL, a thread or another process, as far as recording knows it."""
 
     def deliver_now(self) -> None:
         """Deliver without delay: somebody waits for rows that are still in the journal."""
@@ -345,7 +350,7 @@ class DeliveryHandle(Protocol):
         """Return whether the last attempt to deliver failed."""
 
     def close(self, seconds: float) -> None:
-        """Deliver what can be delivered in ``seconds``, then end the thread."""
+        """Where it is a thread: deliver what can be delivered in ``seconds``, then end it."""
 
 
 # Starts delivery of the journal at a path, under the lock of this process. Raises sqlite3.Error.
@@ -355,16 +360,19 @@ StartDelivery = Callable[[Path, ProcessLock], DeliveryHandle]
 class JournalSession:
     """The journal while this process has it open: its lock, its connections, and the threads that work on them."""
 
-    def __init__(self, folder: Path, start_delivery: StartDelivery) -> None:
-        """Open the journal in ``folder`` and start delivery. Raises OSError or sqlite3.Error."""
+    def __init__(self, folder: Path, start_delivery: StartDelivery, *, synced: bool) -> None:
+        """Open the journal in ``folder`` and start delivery. ``synced``: each write waits for the disk.
+
+        Raises OSError or sqlite3.Error.
+        """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
             self.lock = undo.enter_context(closing(ProcessLock(folder)))
             self.path = prepare_journal(folder, alone=self.lock.is_alone())
-            self.journal = undo.enter_context(closing(Journal(self.path, self.lock.name)))
+            self.journal = undo.enter_context(closing(Journal(self.path, self.lock.name, synced=synced)))
             self.delivery = start_delivery(self.path, self.lock)
             undo.pop_all()  # nothing has failed: all stays open
-        self.checkpoints = CheckpointThread(self.journal, self.path)
+        self.checkpoints = CheckpointThread(self.journal)
         self.checkpoints.start()
 
     def close(self, seconds: float) -> None:

@@ -21,6 +21,8 @@ OPEN_STATUSES = ("queued", "in_progress")
 class ResponseRenderer(Renderer):
     """The events of one response, or the whole Response object."""
 
+    gathers = True
+
     def __init__(self, transcript: Transcript, prepared: PreparedResponse) -> None:
         # Nothing is rendered of a chat request: the Response object repeats what the client sent.
         super().__init__(transcript, {}, prepared.context.session_id)

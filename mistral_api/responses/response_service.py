@@ -69,6 +69,8 @@ class ResponseService:
         exchange = self._generator.exchange(_PATH, request)
         with exchange.failures_recorded():
             payload = load(_REQUEST, request.body)
+            if not payload.get("background"):
+                self._generator.require_room()
             request.require_slot_choice(payload)
             if not exchange.record.stores_text and not payload.get("background"):
                 payload["store"] = False
@@ -79,9 +81,10 @@ class ResponseService:
                 return self._respond_in_background(prepared, exchange, request, call)
             chat_payload = self._chat_payload(prepared, request.call)
             run = self._begin(prepared, exchange, chat_payload, request.call)
-        make = run.begin_stream if payload.get("stream") else run.complete
-        session_id, ignored = prepared.context.session_id, _ignored_tools(payload)
-        return PlannedAnswer(session_id, exchange, make, run.pipeline.close, ignored)
+        streams, ignored = bool(payload.get("stream")), _ignored_tools(payload)
+        make = run.begin_stream if streams else run.complete
+        session_id = prepared.context.session_id
+        return PlannedAnswer(session_id, exchange, make, call, run.pipeline, streams=streams, ignored_tools=ignored)
 
     def _respond_in_background(
         self, prepared: PreparedResponse, exchange: RunningExchange, request: RequestContext, call: UpstreamCall
@@ -98,7 +101,8 @@ class ResponseService:
         self._background.add(live)
         follow = bool(prepared.request.get("stream"))
         session_id, ignored = prepared.context.session_id, _ignored_tools(prepared.request)
-        return PlannedAnswer(session_id, exchange, lambda: live.follow() if follow else queued, ignored_tools=ignored)
+        make = partial(live.follow) if follow else lambda: queued
+        return PlannedAnswer(session_id, exchange, make, request.call, ignored_tools=ignored)
 
     def _chat_payload(self, prepared: PreparedResponse, call: UpstreamCall) -> ChatPayload:
         return prepared.payload(self._contexts.fit(prepared, call))

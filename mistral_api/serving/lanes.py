@@ -1,4 +1,5 @@
-"""Threads that answer requests, in lanes: no number of streams, and no slow database, holds up ``/health``.
+"""Threads that answer requests, in lanes: no number of streams, and no slow database, holds up ``/health``, and nothing
+that asks the model server holds up who reads what is recorded.
 
 A request waits for a thread of its lane in the order of arrival. A lane in which too many wait already refuses.
 """
@@ -15,6 +16,12 @@ from waitress.task import ThreadedTaskDispatcher
 from mistral_api.serving.refusals import overloaded
 
 _KEYS = "/v1/keys"
+# What does not ask the model server: pages, and what is recorded. It never waits behind what does.
+_READS = frozenset(("GET", "HEAD", "OPTIONS", "DELETE"))
+_RECORDS = "/v1/conversations"
+# What these read is the model server's.
+_OF_MODEL_SERVER = ("/props", "/slots", "/lora-adapters")
+READ_THREADS = 16
 _RESERVED_WAITING = 64
 # More than there can be connections.
 _ALL_WAITING = 100_000
@@ -56,17 +63,18 @@ class Lanes:
 
     def __init__(self, threads: int, most_waiting: int) -> None:
         self._main = Lane("task", threads, most_waiting)
+        self._reads = Lane("read", READ_THREADS, most_waiting)
         self._refusals = Lane("refusal", 1, _ALL_WAITING)
         reserved = [(Lane(name, count, waiting), paths) for name, count, waiting, paths in _RESERVED]
         self._by_path = {path: lane for lane, paths in reserved for path in paths}
-        self._all = [self._main, self._refusals, *(lane for lane, _ in reserved)]
+        self._all = [self._main, self._reads, self._refusals, *(lane for lane, _ in reserved)]
 
     def add_task(self, channel: Any) -> None:
         """Have the first request of a channel answered."""
         request = channel.requests[0]
         request.queued_at = time.monotonic()
-        lane = self._lane_of(request.path)
-        if not request.error and lane is self._main and channel.client.refusal is not None:
+        lane = self._lane_of(request.path, request.command)
+        if not request.error and lane in (self._main, self._reads) and channel.client.refusal is not None:
             request.refuse(channel.client.refusal)
         elif not request.error and lane.full:
             request.refuse(overloaded())
@@ -76,10 +84,14 @@ class Lanes:
         """Have a task done that is no request and may take a while, on the thread of the refusals."""
         self._refusals.add_task(task)
 
-    def _lane_of(self, path: str) -> Lane:
+    def _lane_of(self, path: str, method: str) -> Lane:
         if path.startswith(_KEYS + "/"):
             path = _KEYS
-        return self._by_path.get(path, self._main)
+        lane = self._by_path.get(path)
+        if lane is not None:
+            return lane
+        asks_records = method in _READS and path not in _OF_MODEL_SERVER
+        return self._reads if asks_records or path.startswith(_RECORDS) else self._main
 
     @property
     def waiting(self) -> int:

@@ -1,4 +1,4 @@
-"""The parts of the server in the order they start, database, schema, supervisor, web server, and their stop in reverse.
+"""The parts of the server in the order they start: database, schema, supervisor, web server, delivery; and their stop.
 
 Signal handlers only put their signal into a queue; the main thread decides (``stop_requests``).
 """
@@ -17,6 +17,7 @@ from mistral_api.control.listening import refused_address
 from mistral_api.errors import StartError
 from mistral_api.services import services_of
 from mistral_api.serving.announcer import Announcer, ServerOwner
+from mistral_api.serving.delivery_child import DeliveryChild
 from mistral_api.serving.first_key import ensure_first_key_when_prepared
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.readiness import Readiness
@@ -30,8 +31,8 @@ from mistral_api.system.service_manager import ServiceManager
 
 log = logging.getLogger(__name__)
 
-# How often the main thread looks around while the model server starts.
-START_POLL_SECONDS = 0.05
+# How often the main thread looks around while the model server starts, and for how long that may be.
+START_POLL_SECONDS, START_SECONDS = 0.05, 60.0
 # How long a service manager is asked to wait: for the migrations of the schema, and, beyond SHUTDOWN_SECONDS, for the
 # supervisor, the recorder and the database to end.
 MIGRATION_TIMEOUT_SECONDS = 1800.0
@@ -57,6 +58,7 @@ class Stack:
         self._readiness: Readiness | None = None
         self._announcer: Announcer | None = None
         self._supervisor = supervisor
+        self._delivery = DeliveryChild()
 
     def start(self, listener: socket.socket) -> None:
         """Start every part; the model may still be loading afterwards. Raises StartError.
@@ -72,9 +74,10 @@ class Stack:
                     return
                 start()
             self._serve_on(listener)
+            self._delivery.start()
 
     def _open(self) -> None:
-        self._app = create_app(self._settings)
+        self._app = create_app(self._settings, delivers=False)
 
     def _prepare_database(self) -> None:
         if self._app is None:
@@ -123,17 +126,21 @@ class Stack:
 
         Raises StartError if the web server ends, or no model server can be started.
         """
-        while not self._stop_requests.wait(POLL_SECONDS if self._announced else START_POLL_SECONDS):
+        starting_until = time.monotonic() + START_SECONDS
+        while not self._stop_requests.wait(self._poll_seconds(starting_until)):
             self._manager.feed_watchdog()
             self._announce()
             if self._supervisor is not None:
                 self._supervisor.restart_if_ended()
+            self._delivery.restart_if_ended()
             if self._web_server is None or not self._web_server.running:
                 raise StartError("The web server stopped by itself; its log has the reason.")
 
-    @property
-    def _announced(self) -> bool:
-        return self._announcer is not None and self._announcer.done
+    def _poll_seconds(self, starting_until: float) -> float:
+        """Return how long to wait for a request to stop: not long while a model of ours is about to be loaded."""
+        announced = self._announcer is not None and self._announcer.done
+        starting = self._supervisor is not None and not announced and time.monotonic() < starting_until
+        return START_POLL_SECONDS if starting else POLL_SECONDS
 
     def _announce(self) -> None:
         """Say on the console what has changed, until the server is ready. Raises StartError if it never will be."""
@@ -148,7 +155,7 @@ class Stack:
         )
 
     def stop(self) -> None:
-        """Stop the streams first, then the supervisor and its model server, then the recorder and the database."""
+        """Stop the streams first, then the supervisor and its model server, then delivery and the database."""
         self._manager.notify_stopping()
         self._manager.extend_timeout(self._settings.shutdown_seconds + STOP_SECONDS)
         if self._readiness is not None:
@@ -164,6 +171,7 @@ class Stack:
         self._flush_feedback()
         if self._supervisor is not None:
             self._supervisor.stop()
+        self._delivery.stop()
         if self._app is not None:
             services_of(self._app.extensions).close()
 
@@ -175,12 +183,12 @@ class Stack:
 
     def _wait_for_requests(self) -> None:
         """Let requests finish, for SHUTDOWN_SECONDS at most. A second request to stop ends the wait."""
-        watcher = services_of(self._app.extensions).model_servers.watcher if self._app else None
+        servers = services_of(self._app.extensions).model_servers if self._app else None
         deadline = time.monotonic() + self._settings.shutdown_seconds
-        while watcher is not None and not watcher.wait_until_idle(0.1):
+        while servers is not None and not servers.wait_until_idle(0.1):
             self._manager.feed_watchdog()
             if time.monotonic() >= deadline or self._stop_requests.wait(0.01):
                 log.warning("running requests are ended: they did not finish in time")
-                watcher.cancel_all("shutdown")
-                watcher.wait_until_idle(2.0)
+                servers.end_requests()
+                servers.watcher.wait_until_idle(2.0)
                 return

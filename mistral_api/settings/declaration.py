@@ -183,6 +183,11 @@ class Settings:
     max_queued_requests: int = _setting(
         whole_number(1, 100_000), 512, "most requests that wait for a thread; beyond, they get 503 overloaded"
     )
+    max_waiting: int = _setting(
+        whole_number(1, 100_000),
+        4096,
+        "most generations of a process that wait for a slot of the model server; beyond, they get 503 overloaded",
+    )
     header_seconds: float = _setting(seconds(1, 3600), 20.0, "how long a client may take to send the head of a request")
     body_bytes_per_second: int = _setting(
         whole_number(0, 1 << 30),
@@ -327,6 +332,12 @@ class Settings:
     )
     recording_required: bool = _setting(
         YES_OR_NO, False, "true answers 503 rather than generate what the disk does not let us record"
+    )
+    journal_sync: str = _setting(
+        choice("normal", "full"),
+        "normal",
+        "full has each request and answer on the disk (fsync) before its client sees the end; with normal a power "
+        "failure may cost the last half second, and the end of the process nothing",
     )
     retention_days: int = _setting(
         whole_number(0, 36500), 0, "days that conversations and usage rows are kept", default_text="0 (for ever)"

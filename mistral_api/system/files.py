@@ -35,9 +35,14 @@ def replace_file(path: Path, text: str) -> None:
 class ReplacedFile(Generic[T]):
     """What a file says that other processes replace. It is read only after a change, so each request may ask it."""
 
-    def __init__(self, path: Path, read: Callable[[], T], absent: T) -> None:
-        """``read`` reads the file and raises nothing; ``absent`` stands for a file that is not there."""
-        self._path = path
+    def __init__(self, path: Path, read: Callable[[], T], absent: T, *, unasked_seconds: float = 0.0) -> None:
+        """``read`` reads the file and raises nothing; ``absent`` stands for a file that is not there.
+
+        For ``unasked_seconds`` after the disk was asked, it is not asked again.
+        """
+        self._path = os.fspath(path)
+        self._unasked_seconds = unasked_seconds
+        self._asks_again_at = float("-inf")
         self._read_file = read
         self._absent = absent
         # The file's version and what it says: one tuple, replaced at once, since many threads read it.
@@ -45,9 +50,15 @@ class ReplacedFile(Generic[T]):
 
     def current(self) -> T:
         """Return what the file says now."""
+        if self._unasked_seconds:
+            now = time.monotonic()
+            if now < self._asks_again_at:
+                return self._read[1]
+            self._asks_again_at = now + self._unasked_seconds
         try:
-            found = self._path.stat()
+            found = os.stat(self._path)
         except OSError:
+            self._read = None, self._absent
             return self._absent
         version = found.st_mtime_ns, found.st_ino
         if self._read[0] != version:

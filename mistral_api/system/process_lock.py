@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,14 +30,15 @@ def acquire_if_free(lock: FileLock) -> bool:
 class ProcessLock:
     """This process's lock file in the folder, until :meth:`close`.
 
-    A name is never used twice, so that a process that has died is never mistaken for a living one.
+    A name is never used twice, so that a process that has died is never mistaken for a living one. It begins with the
+    role of its process, where that has one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, role: str = "") -> None:
         """Take the lock. Raises OSError where the folder cannot be written."""
         self._folder = folder / _FOLDER
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.name = uuid.uuid4().hex
+        self.name = f"{role}{uuid.uuid4().hex}"
         self._lock = FileLock(self._path(self.name), mode=0o600)
         with self._exclusive():
             self._lock.acquire(timeout=0)
@@ -81,13 +82,20 @@ class ProcessLock:
         with self.excluding_others() as alone:
             return alone
 
-    def sees_others(self) -> bool:
+    def sees_others(self, *, without_role: str | None = None) -> bool:
         """Whether another process holds a lock in the folder. While none does, this costs a look at the folder alone.
 
-        Raises OSError.
+        Processes that have the role ``without_role`` do not count. Raises OSError.
         """
-        names = {path.stem for path in self._folder.glob("*.lock")}
-        return names != {self.name} and not self.is_alone()
+        names = {path.stem for path in self._folder.glob("*.lock")} - {self.name}
+        return self._lives_any(name for name in names if without_role is None or not name.startswith(without_role))
+
+    def sees_role(self, role: str) -> bool:
+        """Whether another process that has a role holds a lock in the folder, as :meth:`sees_others`."""
+        return self._lives_any({path.stem for path in self._folder.glob(f"{role}*.lock")} - {self.name})
+
+    def _lives_any(self, names: Iterable[str]) -> bool:
+        return any(not self.has_ended(name) for name in names)
 
     def close(self) -> None:
         """Release the lock."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
-from mistral_api.database.revisions import migrate_down, migrate_to, newest_revision, read_revision
+from mistral_api.database.migration import migrate_down, migrate_to
+from mistral_api.database.revisions import newest_revision, read_revision
 from mistral_api.database.tables import table_names
 from mistral_api.transfer.catalogue import (
     create_partitions,

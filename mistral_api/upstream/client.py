@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
-from urllib3 import BaseHTTPResponse
 
 from mistral_api.control.server_key import ServerKey
 from mistral_api.control.server_spec import MAIN_SERVER
@@ -21,11 +19,11 @@ from mistral_api.errors import (
     ModelUnavailable,
     ModelUnusable,
 )
+from mistral_api.event_loop import waiting
 from mistral_api.payload_types import JsonObject
 from mistral_api.settings import Settings
-from mistral_api.tracing.trace import NO_HEADERS
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
-from mistral_api.upstream.connections import ModelServerConnections, close_response
+from mistral_api.upstream.connections import ModelServerConnections, ModelServerRequest, ModelServerResponse
 from mistral_api.upstream.errors import cancelled_error, has_error_object, translate_errors, upstream_error
 from mistral_api.upstream.media_addresses import require_no_addresses
 from mistral_api.upstream.outage import Outage
@@ -111,18 +109,24 @@ class ModelServerClient:
 
     def _send(
         self, method: str, path: str, body: bytes | None, call: UpstreamCall, silence: float | None
-    ) -> BaseHTTPResponse:
+    ) -> ModelServerResponse:
         connect, read = self._deadlines
         try:
             if self._being_started():
                 raise ModelLoading("The model is being loaded.")
-            with call:
-                deadlines = (connect, read if silence is None else silence)
-                with self._noting_outage():
-                    response = self._open(method, path, body, deadlines, call.trace.headers())
-                if response.status == OK:
-                    return response
-                raise self._failure(path, response.status, _content(response))
+            deadlines = (connect, read if silence is None else silence)
+            headers = self._key.headers()
+            traced = call.trace.headers()
+            if traced:
+                headers |= traced
+            try:
+                response = self._open(ModelServerRequest(method, path, body, headers), deadlines, call)
+            except ModelServerError as error:
+                self._note_outage(error)
+                raise
+            if response.status == OK:
+                return response
+            raise self._failure(path, response.status, _content(response))
         except ModelServerError as error:
             if call.cancelled:
                 raise cancelled_error(call.reason) from error
@@ -143,8 +147,11 @@ class ModelServerClient:
 
         Raises our exceptions where there is none.
         """
-        with self._noting_outage(probing=True):
-            response = self._open("GET", path, None, QUICK)
+        try:
+            response = self._get(path, QUICK)
+        except ModelServerError as error:
+            self._note_outage(error, probing=True)
+            raise
         return response.status, _content(response)
 
     def get_text(self, path: str, deadlines: tuple[float, float], most_bytes: int) -> str:
@@ -153,43 +160,30 @@ class ModelServerClient:
         ``deadlines``: for connecting, and for each silence. A text of more bytes is refused. That there is no answer
         within deadlines that may be short says nothing about requests, and counts for no outage.
         """
-        response = self._open("GET", path, None, deadlines)
-        try:
-            with translate_errors(answered=True):
-                content = response.read(most_bytes + 1)
-        finally:
-            close_response(response)
+        response = self._get(path, deadlines)
+        content = _content(response, most_bytes)
         if response.status != OK:
             raise self._failure(path, response.status, content)
-        if len(content) > most_bytes:
-            raise ModelServerError("The model server's answer is too long.")
         return content.decode("utf-8", "replace")
 
+    def _get(self, path: str, deadlines: tuple[float, float]) -> ModelServerResponse:
+        request = ModelServerRequest("GET", path, None, self._key.headers())
+        return self._open(request, deadlines, UpstreamCall())
+
     def _open(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        deadlines: tuple[float, float],
-        more_headers: Mapping[str, str] = NO_HEADERS,
-    ) -> BaseHTTPResponse:
+        self, request: ModelServerRequest, deadlines: tuple[float, float], call: UpstreamCall
+    ) -> ModelServerResponse:
         """Send a request, and return its response when it begins. Raises our exceptions."""
-        headers = {**self._key.headers(), **more_headers}
         with translate_errors(answered=False):
-            response = self._connections.open(method, path, body, headers, deadlines)
+            response = self._connections.open(request, deadlines, call)
         if self._outage is not None:
             self._outage.note_answer()
         return response
 
-    @contextlib.contextmanager
-    def _noting_outage(self, *, probing: bool = False) -> Iterator[None]:
-        """Have a failure of the block count as one of a model server that is away (:meth:`Outage.note_failure`)."""
-        try:
-            yield
-        except ModelServerError as error:
-            if self._outage is not None:
-                self._outage.note_failure(error, probing=probing)
-            raise
+    def _note_outage(self, error: ModelServerError, *, probing: bool = False) -> None:
+        """Have a failure count as one of a model server that is away (:meth:`Outage.note_failure`)."""
+        if self._outage is not None:
+            self._outage.note_failure(error, probing=probing)
 
     def _failure(self, path: str, status: int, content: bytes) -> ApiError:
         """Return the exception for a response that is an error.
@@ -224,19 +218,25 @@ class ModelServerClient:
         self._connections.close()
 
 
-def _content(response: BaseHTTPResponse) -> bytes:
-    """Return the whole body, which ends the request. Raises our exceptions."""
+def _content(response: ModelServerResponse, most_bytes: int | None = None) -> bytes:
+    """Return the whole body, which ends the request. Raises our exceptions, also where it has more bytes."""
+    pieces, size = [], 0
     try:
         with translate_errors(answered=True):
-            return response.read()
+            while piece := response.read():
+                pieces.append(piece)
+                size += len(piece)
+                if most_bytes is not None and size > most_bytes:
+                    raise ModelServerError("The model server's answer is too long.")
     finally:
-        close_response(response)
+        response.close()
+    return b"".join(pieces)
 
 
 class UpstreamResponse:
     """The response to one request, open until :meth:`close`."""
 
-    def __init__(self, response: BaseHTTPResponse, call: UpstreamCall, watcher: DisconnectWatcher) -> None:
+    def __init__(self, response: ModelServerResponse, call: UpstreamCall, watcher: DisconnectWatcher) -> None:
         self._response = response
         self._call = call
         self._watcher = watcher
@@ -272,14 +272,12 @@ class UpstreamResponse:
         return body
 
     def iter_bytes(self) -> Iterator[bytes]:
-        """Yield the body as it arrives, one piece for every piece that the model server sends."""
-        response = self._response
+        """Yield the body as it arrives: all that has come at a time as one piece."""
+        read = self._response.read
         try:
             with translate_errors(answered=True):
-                if response.chunked:
-                    yield from response.stream(65536)
-                else:
-                    yield from iter(lambda: response.read1(65536), b"")
+                while piece := read():
+                    yield piece
         except ModelServerError as error:
             self._raise_if_cancelled(error)
             raise
@@ -292,7 +290,7 @@ class UpstreamResponse:
     def close(self) -> None:
         """End the request. A connection with unread bytes is closed, which frees the slot."""
         self._watcher.remove(self._call)
-        close_response(self._response)
+        self._response.close()
         act, self._at_close = self._at_close, None
         if act is not None:
             act()
@@ -339,5 +337,5 @@ class RetryPolicy:
     def _pause(self, error: Exception, deadline: float) -> None:
         if time.monotonic() >= deadline:
             raise error
-        time.sleep(RETRY_SECONDS)
+        waiting.sleep(RETRY_SECONDS)
         self._tried_at = time.monotonic()

@@ -1,157 +1,165 @@
-"""The pooled connections to one model server, by urllib3.
+"""The pooled connections to one model server, over plain sockets.
 
-``requests``, which rests on urllib3, took 0.27 ms more for each request, of 1.4 in all: it makes a session's settings,
-a prepared request and a response of its own around each of urllib3's. Nothing of that is needed here, nor are cookies.
+urllib3 was here before, and ``requests`` around it before that. docs/architecture.md has what each of them cost.
 """
 
 from __future__ import annotations
 
-import socket
+import contextlib
+import re
 import time
-from base64 import b64encode
+from collections import deque
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import unquote
+from typing import NamedTuple
 
-import certifi
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
-from urllib3.util import Timeout, Url, parse_url
-
-from mistral_api.system.addresses import connect_unix
-from mistral_api.upstream.cancellation import UpstreamCall, current_call
+from mistral_api.event_loop import waiting
+from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.http_connection import HttpConnection
+from mistral_api.upstream.server_address import ServerAddress
 from mistral_api.version import VERSION
 
-# llama.cpp (cpp-httplib) and uvicorn close a connection that has been idle for 5 s. A connection that has been idle for
-# longer than this is not used again, so that no request meets the closing.
-MAX_IDLE_SECONDS = 3.0
+# A header with such characters would be another header, or another request.
+_NOT_IN_HEADERS = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_IN_PATHS = re.compile(r"[^!-~]")
 
-_HEADERS = {
-    "Content-Type": "application/json",
-    "Accept-Encoding": "identity",
-    "User-Agent": f"mistral-local-api/{VERSION}",
-}
+
+class ModelServerRequest(NamedTuple):
+    """A request. ``path``: below that of the model server's URL. ``headers``: besides those that all requests have."""
+
+    method: str
+    path: str
+    body: bytes | None
+    headers: Mapping[str, str]
+
+
+class ModelServerResponse:
+    """The response to one request, whose head has come. ``status``: that of HTTP. It has to be closed."""
+
+    __slots__ = ("_call", "_connection", "_connections", "_silence", "status")
+
+    def __init__(
+        self,
+        status: int,
+        connection: HttpConnection,
+        connections: ModelServerConnections,
+        call: UpstreamCall,
+        silence: float,
+    ) -> None:
+        self.status = status
+        self._connection: HttpConnection | None = connection
+        self._connections = connections
+        self._call = call
+        self._silence = silence
+
+    def read(self) -> bytes:
+        """Return what has come of the body, as soon as something has; nothing at its end.
+
+        Raises ConnectionFailure and OSError.
+        """
+        connection = self._connection
+        return b"" if connection is None else connection.read(self._silence)
+
+    def close(self) -> None:
+        """End the request. Its connection is used again where the body has been read to its end, else it is closed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._call.release()
+            if connection.can_be_used_again and not self._call.cancelled:
+                self._connections.keep(connection)
+            else:
+                connection.close()
 
 
 class ModelServerConnections:
     """The connections to one model server. Safe to use from many threads. Proxies of the environment are ignored."""
 
     def __init__(self, base_url: str, size: int, socket_path: str | None = None) -> None:
-        """``size``: how many connections are kept. ``socket_path``: the Unix socket that is connected to instead."""
-        url = parse_url(base_url)
-        self._prefix = (url.path or "").rstrip("/")
-        # A user and a password in the URL count more than a key.
-        self._credentials = {} if url.auth is None else {"Authorization": _basic(url.auth)}
-        self._pool = _pool(url, size, socket_path)
+        """``size``: how many idle connections are kept. ``socket_path``: the Unix socket that is connected to."""
+        self._address = ServerAddress.of(base_url, socket_path)
+        self._size = size
+        self._fields = (
+            f" HTTP/1.1\r\nHost: {self._address.authority}\r\nUser-Agent: mistral-local-api/{VERSION}\r\n"
+            "Accept-Encoding: identity\r\nContent-Type: application/json\r\n"
+        )
+        if self._address.credentials is not None:
+            self._fields += f"Authorization: {self._address.credentials}\r\n"
+        # The idle ones, the last used at the right: those that threads made, and those that tasks made.
+        self._idle: tuple[deque[HttpConnection], deque[HttpConnection]] = (deque(), deque())
+        self._closed = False
 
     def open(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], deadlines: tuple[float, float]
-    ) -> BaseHTTPResponse:
+        self, request: ModelServerRequest, deadlines: tuple[float, float], call: UpstreamCall
+    ) -> ModelServerResponse:
         """Send a request, once, and return its response when it begins; nothing of its body has been read then.
 
-        ``deadlines``: for connecting, and for each silence. The response has to be closed. Raises urllib3's exceptions.
+        ``deadlines``: for connecting, and for each silence. ``call`` can end it from here on. The response has to be
+        closed. Raises ConnectionFailure and OSError.
         """
-        connect, read = deadlines
-        return self._pool.urlopen(
-            method,
-            self._prefix + path,
-            body=body,
-            headers={**_HEADERS, **headers, **self._credentials},
-            timeout=Timeout(connect=connect, read=read),
-            retries=False,  # a generation is not idempotent
-            redirect=False,
-            preload_content=False,
-        )
+        connect, silence = deadlines
+        head = self._head(request)
+        connection = self._idle_connection(call)
+        if connection is None:
+            connection = HttpConnection(self._address.connect(call, connect))
+        try:
+            connection.send(head, request.body or b"", silence)
+            status = connection.read_status(silence)
+        except BaseException:
+            connection.close(call)
+            raise
+        return ModelServerResponse(status, connection, self, call, silence)
+
+    def _head(self, request: ModelServerRequest) -> bytes:
+        """Return the head of a request. Raises ValueError for what cannot stand in one."""
+        method, path, body, headers = request
+        if _NOT_IN_PATHS.search(path):
+            raise ValueError(f"no path of a URL: {path!r}")
+        fields = self._fields
+        for name, value in headers.items():
+            if _NOT_IN_HEADERS.search(value):
+                raise ValueError(f"the header {name} has a control character")
+            # A user and a password in the URL count more than a key.
+            if name != "Authorization" or self._address.credentials is None:
+                fields += f"{name}: {value}\r\n"
+        if body is not None or method != "GET":
+            fields += f"Content-Length: {len(body or b'')}\r\n"
+        return f"{method} {self._address.prefix}{path}{fields}\r\n".encode("latin-1")
+
+    def _idle_connection(self, call: UpstreamCall) -> HttpConnection | None:
+        """Return the connection that was used last, given to the call; None where none can be used again."""
+        idle = self._idle[waiting.in_task()]
+        while idle:
+            try:
+                connection = idle.pop()
+            except IndexError:  # another thread was quicker
+                return None
+            if connection.is_usable(time.monotonic()):
+                connection.attach(call)
+                return connection
+            connection.close()
+        return None
+
+    def keep(self, connection: HttpConnection) -> None:
+        """Keep a connection for the next request, where there is room, and close those that are too old."""
+        idle = self._idle[connection.made_in_task]
+        now = time.monotonic()
+        with contextlib.suppress(IndexError):  # another thread was quicker
+            while idle[0].has_expired(now):  # each of them may hold a thread of llama.cpp's
+                idle.popleft().close()
+        if self._closed or len(idle) >= self._size:
+            connection.close()
+            return
+        connection.note_idle(now)
+        idle.append(connection)
+        if self._closed:
+            self.close()
 
     def close(self) -> None:
-        """Close every connection."""
-        self._pool.close()
-
-
-def _basic(credentials: str) -> str:
-    """Return the header of the user and the password that stand in a URL (RFC 7617)."""
-    user, _, password = credentials.partition(":")
-    return "Basic " + b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-
-
-def close_response(response: BaseHTTPResponse) -> None:
-    """End a request. Its connection can be used again where its body has been read to the end, else it is closed."""
-    response.close()
-    response.release_conn()
-
-
-class _CallConnection(HTTPConnection):
-    """A connection that gives its socket to the current call, and that is not reused after a long idle time."""
-
-    _call: UpstreamCall | None = None
-    _last_used = 0.0
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether it may be used again: it is connected, and has not been idle for too long."""
-        idle = time.monotonic() - self._last_used
-        return idle < MAX_IDLE_SECONDS and super().is_connected
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send the request. From here on the call can shut the socket down."""
-        super().request(*args, **kwargs)
-        self._call = current_call()
-        if self._call is not None and self.sock is not None:
-            self._call.attach(self.sock)
-
-    def became_idle(self) -> None:
-        """Forget the call before the pool gives the connection to another one."""
-        if self._call is not None:
-            self._call.release()
-            self._call = None
-        self._last_used = time.monotonic()
-
-
-class _CallHTTPSConnection(_CallConnection, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _UnixConnection(_CallConnection):
-    """The same over a Unix socket, whatever host a URL names."""
-
-    def __init__(self, *args: Any, socket_path: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._socket_path = socket_path
-
-    def _new_conn(self) -> socket.socket:
-        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
-        try:
-            return connect_unix(self._socket_path, timeout)
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"{self._socket_path} does not accept connections") from error
-        except OSError as error:
-            raise NewConnectionError(self, f"{self._socket_path}: {error}") from error
-
-
-class _CallPool(HTTPConnectionPool):
-    ConnectionCls: type[_CallConnection] = _CallConnection
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.became_idle()
-        super()._put_conn(conn)
-
-
-class _UnixPool(_CallPool):
-    """The pool hands the keyword ``socket_path`` on to its connections, as urllib3 does with what it does not know."""
-
-    ConnectionCls = _UnixConnection
-
-
-class _CallHTTPSPool(_CallPool, HTTPSConnectionPool):
-    ConnectionCls = _CallHTTPSConnection
-
-
-def _pool(url: Url, size: int, socket_path: str | None) -> HTTPConnectionPool:
-    host = url.host or ""
-    if url.scheme == "https":
-        return _CallHTTPSPool(host, url.port, maxsize=size, cert_reqs="CERT_REQUIRED", ca_certs=certifi.where())
-    if socket_path is not None:
-        return _UnixPool(host, url.port, maxsize=size, socket_path=socket_path)
-    return _CallPool(host, url.port, maxsize=size)
+        """Close every idle connection, when no task uses them any more; the others close with their responses."""
+        self._closed = True
+        for idle in self._idle:
+            while idle:
+                try:
+                    connection = idle.pop()
+                except IndexError:
+                    break
+                connection.close_at_end()

@@ -1,4 +1,4 @@
-"""Failures of the model server as our exceptions: errors of urllib3, and its own error bodies.
+"""Failures of the model server as our exceptions: those of its connections, and its own error bodies.
 
 llama.cpp's own error types are in its tools/server/README.md and server-common.cpp
 (``exceed_context_size_error``, ``unavailable_error`` …); its ``code`` is the HTTP number.
@@ -6,12 +6,11 @@ llama.cpp's own error types are in its tools/server/README.md and server-common.
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 import orjson
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError
 
 from mistral_api.errors import (
     ApiError,
@@ -26,6 +25,7 @@ from mistral_api.errors import (
     Unavailable,
 )
 from mistral_api.payload_types import JsonObject
+from mistral_api.upstream.connection_errors import ConnectionFailure, HostNotFound, NotConnected, Silence
 from mistral_api.upstream.outage import failure_cause, is_tls_failure
 
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that left before its response
@@ -66,26 +66,47 @@ _TEMPLATE = re.compile(r"[Tt]emplate|[Jj]inja|roles must alternate|raise_excepti
 _TEMPLATE_EXCEPTION = re.compile(r"Jinja Exception: (.+)", re.DOTALL)
 
 
-@contextlib.contextmanager
-def translate_errors(*, answered: bool) -> Iterator[None]:
-    """Turn the errors of urllib3 into ours, and keep the cause.
+class _Translation:
+    """A block whose connection errors become ours. It keeps no state, since every request enters one."""
+
+    __slots__ = ("_answered",)
+
+    def __init__(self, answered: bool) -> None:
+        self._answered = answered
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, (ConnectionFailure, OSError)):
+            raise _translated(error, self._answered) from error
+
+
+_TRANSLATIONS = (_Translation(False), _Translation(True))
+
+
+def translate_errors(*, answered: bool) -> AbstractContextManager[None]:
+    """Return a block that turns the errors of a connection into ours, and keeps the cause.
 
     ``answered``: whether the model server has begun to answer. One that hangs up before may be asked once more.
     """
-    try:
-        yield
-    except NameResolutionError as error:
-        raise ModelUnusable(_no_connection(error)) from error
-    except (NewConnectionError, ConnectTimeoutError) as error:
-        raise ModelUnavailable(_no_connection(error)) from error
-    except ReadTimeoutError as error:
-        raise ModelTimeout("The model server kept silent for too long.") from error
-    except (HTTPError, OSError) as error:
-        if not answered and is_tls_failure(error):
-            raise ModelUnusable(_no_connection(error)) from error
-        if answered:
-            raise ModelServerError("The model server broke off its answer.") from error
-        raise ModelServerLost("The model server broke off before it answered.") from error
+    return _TRANSLATIONS[answered]
+
+
+def _translated(error: Exception, answered: bool) -> ModelServerError:
+    if isinstance(error, HostNotFound):
+        return ModelUnusable(_no_connection(error))
+    if isinstance(error, NotConnected):
+        return ModelUnavailable(_no_connection(error))
+    if isinstance(error, Silence):
+        return ModelTimeout("The model server kept silent for too long.")
+    if answered:
+        return ModelServerError("The model server broke off its answer.")
+    if is_tls_failure(error):
+        return ModelUnusable(_no_connection(error))
+    return ModelServerLost("The model server broke off before it answered.")
 
 
 def _no_connection(error: Exception) -> str:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import certifi
 import urllib3
@@ -31,7 +32,7 @@ from urllib3.util import Timeout, parse_url
 from mistral_api.errors import ApiError, Unavailable
 from mistral_api.security.public_addresses import is_public
 from mistral_api.system.data_urls import data_url
-from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall, current_call
+from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.errors import cancelled_error
 from mistral_api.version import VERSION
 
@@ -161,11 +162,10 @@ class ImageFetcher:
         self, location: _Location, addresses: list[str], budget: FetchBudget, call: UpstreamCall
     ) -> bytes:
         """Fetch from the first address that accepts a connection; time and the client's leaving end it."""
-        watched = _FetchCall(lambda: budget.expired or call.client_is_gone())
+        watched = _FetchCall(lambda: budget.expired or call.cancelled or call.client_is_gone())
         self._watcher.add(watched)
         try:
-            with watched:
-                content = _fetch_from_any(location, addresses, budget)
+            content = _fetch_from_any(location, addresses, budget, watched)
         except (HTTPError, OSError, ImageNotFetched) as error:
             raise _failure(error, watched, budget) from error
         finally:
@@ -244,13 +244,15 @@ class _FetchCall(UpstreamCall):
 
 
 class _WatchedConnection(HTTPConnection):
-    """A connection that the current call can shut down from its first moment on, the TLS handshake included."""
+    """A connection that its call can shut down from its first moment on, the TLS handshake included."""
+
+    def __init__(self, *args: Any, call: _FetchCall, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._call = call
 
     def _new_conn(self) -> socket.socket:
         connection = super()._new_conn()
-        call = current_call()
-        if isinstance(call, _FetchCall):
-            call.watch(connection)
+        self._call.watch(connection)
         return connection
 
 
@@ -259,6 +261,8 @@ class _WatchedTlsConnection(_WatchedConnection, HTTPSConnection):
 
 
 class _Pool(urllib3.HTTPConnectionPool):
+    """The pool hands the keyword ``call`` on to its connections, as urllib3 does with what it does not know."""
+
     ConnectionCls = _WatchedConnection
 
 
@@ -266,22 +270,22 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _WatchedTlsConnection
 
 
-def _fetch_from_any(location: _Location, addresses: list[str], budget: FetchBudget) -> bytes:
+def _fetch_from_any(location: _Location, addresses: list[str], budget: FetchBudget, call: _FetchCall) -> bytes:
     """Return the content from the first address that accepts a connection."""
     for address in addresses[:-1]:
         with contextlib.suppress(urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError):
-            return _fetch_from(location, address, budget)
-    return _fetch_from(location, addresses[-1], budget)
+            return _fetch_from(location, address, budget, call)
+    return _fetch_from(location, addresses[-1], budget, call)
 
 
-def _fetch_from(location: _Location, address: str, budget: FetchBudget) -> bytes:
+def _fetch_from(location: _Location, address: str, budget: FetchBudget, call: _FetchCall) -> bytes:
     headers = {
         "Host": location.authority,
         "User-Agent": f"mistral-local-api/{VERSION}",
         "Accept": "image/*",
         "Accept-Encoding": "identity",
     }
-    with _pool(location, address) as pool:
+    with _pool(location, address, call) as pool:
         response = pool.urlopen(
             "GET",
             location.target,
@@ -299,10 +303,10 @@ def _fetch_from(location: _Location, address: str, budget: FetchBudget) -> bytes
             response.close()
 
 
-def _pool(location: _Location, address: str) -> urllib3.HTTPConnectionPool:
+def _pool(location: _Location, address: str, call: _FetchCall) -> urllib3.HTTPConnectionPool:
     """Return a pool of one connection to an address; what it proves by TLS is the name in the URL."""
     if location.scheme == "http":
-        return _Pool(address, location.port)
+        return _Pool(address, location.port, call=call)
     return _TlsPool(
         address,
         location.port,
@@ -310,6 +314,7 @@ def _pool(location: _Location, address: str) -> urllib3.HTTPConnectionPool:
         ca_certs=certifi.where(),
         server_hostname=location.host,
         assert_hostname=location.host,
+        call=call,
     )
 
 

@@ -45,7 +45,9 @@ def media_addresses(messages: object) -> Iterator[MediaAddress]:
     """Yield every address in the parts of messages that a model server could fetch."""
     for number, message in enumerate(messages if isinstance(messages, list) else ()):
         content = message.get("content") if isinstance(message, dict) else None
-        for index, part in enumerate(content if isinstance(content, list) else ()):
+        if not isinstance(content, list):
+            continue
+        for index, part in enumerate(content):
             if isinstance(part, dict):
                 kind = str(part.get("type"))
                 yield from (MediaAddress(number, index, kind, found) for found in _addresses_in(part))

@@ -23,6 +23,9 @@ from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.slot_gate import SlotGate
 from mistral_api.upstream.slot_owners import RestoredSlots, Sharing, SlotOwners
 
+# A request asks for the status five times, and takes one that is so old.
+STATUS_SECONDS = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class ModelServerEntry:
@@ -100,7 +103,10 @@ def supervised_server(
     ``watcher`` watches its calls, ``sharing`` says who shares it. ``other_models``: the names of models that another
     server of ours serves.
     """
-    data_dir, status = spec.settings.data_dir, StatusReader(spec.settings.data_dir, spec.name)
+    data_dir, status = (
+        spec.settings.data_dir,
+        StatusReader(spec.settings.data_dir, spec.name, unasked_seconds=STATUS_SECONDS),
+    )
 
     def given_up() -> str | None:
         reason = f"The {spec.label} is not running and will not be restarted soon; see its status in /health."
@@ -115,7 +121,7 @@ def supervised_server(
         pass_unknown=settings.pass_unknown_fields,
         most_output=lambda: settings.max_output_tokens or status.context_size(),
     )
-    gate = SlotGate(client.slots, settings.model_read_seconds, sharing.several_owners)
+    gate = SlotGate(client.slots, settings.model_read_seconds, most_waiting=settings.max_waiting)
     restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
     owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing, restored)
     constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
@@ -133,7 +139,7 @@ def external_server(
         pass_unknown=settings.pass_unknown_fields,
         most_output=lambda: settings.max_output_tokens or None,
     )
-    gate = SlotGate(client.slots, settings.model_read_seconds)
+    gate = SlotGate(client.slots, settings.model_read_seconds, most_waiting=settings.max_waiting)
     owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
     catalogue = Catalogue(client, [], other_models, StandInRule(any=settings.any_model))
     constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
@@ -178,6 +184,15 @@ class ModelServers:
         self.watcher.close()
         for entry in self.all:
             entry.close()
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Wait until no request is in flight, for at most ``seconds``. Return whether none is, or waits for a slot."""
+        return self.watcher.wait_until_idle(seconds) and self.main.slot_gate.idle
+
+    def end_requests(self) -> None:
+        """End every request that is in flight, or waits for a slot: the server stops."""
+        self.main.slot_gate.close()
+        self.watcher.cancel_all("shutdown")
 
     def named(self, model: str | None) -> list[ModelServerEntry]:
         """Return the servers of a model, the embedding server first; all servers where no model is named.

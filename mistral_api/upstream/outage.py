@@ -9,10 +9,9 @@ import ssl
 import threading
 import time
 
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-
 from mistral_api.errors import ModelLoading, ModelServerError, ModelUnavailable
 from mistral_api.system.addresses import without_credentials
+from mistral_api.upstream.connection_errors import HostNotFound, NotConnected
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +23,11 @@ _WORDS = {
 
 
 def failure_cause(error: BaseException) -> str:
-    """Return in a few words why there is no connection, or no answer. No address is in it: clients read it.
-
-    urllib3's exceptions have the system's as their cause (``HTTPConnection._new_conn`` in its connection.py).
-    """
-    if isinstance(error, NameResolutionError):
+    """Return in a few words why there is no connection, or no answer. No address is in it: clients read it."""
+    if isinstance(error, HostNotFound):
         return "its name does not resolve"
-    if isinstance(error, NewConnectionError):  # in some versions it is a ConnectTimeoutError too
+    if isinstance(error, NotConnected):
         return _system_words(error.__cause__)
-    if isinstance(error, ConnectTimeoutError):
-        return "no connection in time"
     tls = _tls_error(error)
     return _system_words(error) if tls is None else f"TLS: {_tls_words(tls)}"
 

@@ -1,11 +1,12 @@
-"""A fair share of the model server's slots for every owner.
+"""The turn of every generation at the model server's slots: fair between owners, and in a queue of a bounded length.
 
 llama.cpp gives a slot that is free to the request that has waited longest, so an owner with many requests in flight
-keeps all others waiting. While several owners may call, or have called within some minutes, no more requests are sent
-than there are slots. Those that wait here go in turn: next is the owner with the fewest slots, and of several the one
-whose last request began first.
+would keep all others waiting; and each request that waits there holds a connection, and a thread of the model server.
+So no more requests are sent than there are slots. The others wait here (:class:`SlotQueue`), where that costs next to
+nothing: in a task not even a thread. One more under way, to be there when a slot becomes free, gained nothing that
+could be measured on the bundled engine.
 
-Where there is one owner alone, nothing is held back: what waits does so in the model server.
+Where nobody knows how many slots there are, nothing is held back, and ``most_waiting`` bounds what is sent at a time.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from mistral_api.errors import ModelTimeout
+from mistral_api.errors import ApiError, ModelTimeout, Unavailable
+from mistral_api.event_loop import waiting
+from mistral_api.event_loop.waiting import Signal
 from mistral_api.upstream.cancellation import WATCH_INTERVAL_SECONDS, UpstreamCall
 from mistral_api.upstream.errors import cancelled_error
+from mistral_api.upstream.hold_times import HoldTimes
+from mistral_api.upstream.slot_queue import SlotQueue, Waiter
 
-# After so long without a request of a second owner, the only one has the model server alone.
-ALONE_AFTER_SECONDS = 600.0
+# Positions are looked at again after so long, when somebody asks.
+POSITION_SECONDS = 1.0
 
 Release = Callable[[], None]
 
@@ -28,157 +33,187 @@ def _tell_nobody(seconds: float) -> None:
     """Do nothing."""
 
 
-class _Waiter:
-    """A request for ``count`` slots. ``admission`` is there where it has to wait for them, and set when it has them."""
-
-    __slots__ = ("admission", "admitted", "count", "owner")
-
-    def __init__(self, owner: str, count: int) -> None:
-        self.owner, self.count = owner, count
-        self.admitted = False
-        self.admission: threading.Event | None = None
-
-    def admit(self) -> None:
-        """Let the request go on."""
-        self.admitted = True
-        if self.admission is not None:
-            self.admission.set()
-
-
 class SlotGate:
-    """Admits generations to one model server. Safe to use from many threads."""
+    """Admits generations to one model server. Safe to use from many threads, and in tasks."""
 
-    def __init__(self, slots: int | None, longest_wait: float, is_shared: Callable[[], bool] = lambda: False) -> None:
-        """``slots``: how many there are; None, where nobody knows, holds nothing back. ``longest_wait``: in seconds.
-
-        ``is_shared``: whether owners share the slots although one alone generates.
-        """
+    def __init__(
+        self,
+        slots: int | None,
+        longest_wait: float,
+        *,
+        most_waiting: int = 4096,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``slots``: how many there are; None, where nobody knows, holds nothing back. ``longest_wait``: in seconds."""
         self._slots = slots
         self._longest_wait = longest_wait
-        self._is_always_shared = is_shared
+        self._most_waiting = most_waiting
+        self._clock = clock
         self._lock = threading.Lock()
-        self._running: dict[str, int] = {}
-        self._busy = 0
-        self._waiting: list[_Waiter] = []
-        # The number of the admission that an owner had last; owners without a request are forgotten.
-        self._admissions = 0
-        self._last_admission: dict[str, int] = {}
-        self._last_owner: str | None = None
-        self._shared_until = 0.0
+        self._queue = SlotQueue()
+        self._hold_times = HoldTimes()
+        self._positions_until = float("-inf")
         self._closed = False
+        # How many generations were refused because too many waited.
+        self.refused = 0
         # Told how long each generation waited that had to, in seconds.
         self.on_wait: Callable[[float], None] = _tell_nobody
 
-    def enter(self, owner: str, count: int, call: UpstreamCall) -> Release:
+    def enter(self, owner: str, count: int, call: UpstreamCall, *, continues: bool = False) -> Release:
         """Return once a request that takes ``count`` slots may be sent. What is returned has to be called at its end.
 
-        Raises what ends the call, and ModelTimeout.
+        ``continues``: the request is a further part of an answer that has begun, and so never one too many. Raises what
+        ends the call, Unavailable (``overloaded``) where too many wait, ModelTimeout, and what its place is refused
+        with.
         """
-        if self._slots is None:
-            return _nothing
-        waiter = _Waiter(owner, min(count, self._slots))
+        waiter = Waiter(owner, count if self._slots is None else min(count, self._slots))
         with self._lock:
-            self._note_owner(owner)
             if self._closed:
                 raise cancelled_error("shutdown")
-            self._waiting.append(waiter)
+            if not continues:
+                self._require_room()
+            self._queue.add(waiter)
             self._admit()
-            if not waiter.admitted:
-                waiter.admission = threading.Event()
-        if waiter.admission is not None:
-            self._wait(waiter, waiter.admission, call)
+        if not waiter.admitted:
+            self._wait(waiter, call)
         return self._releaser(waiter)
+
+    def require_room(self) -> None:
+        """Raise Unavailable (``overloaded``) where a generation would be one too many."""
+        with self._lock:
+            self._require_room()
 
     @property
     def busy(self) -> int:
-        """How many slots generations of this process have, as far as there are so many."""
-        return min(self._busy, self._slots or 0)
+        """How many slots generations of this process have; 0 where nobody knows of slots."""
+        return 0 if self._slots is None else self._queue.busy
 
     @property
     def waiting(self) -> int:
-        """How many generations of this process wait for a slot: here, or in the model server beyond its slots."""
-        return len(self._waiting) + max(0, self._busy - (self._slots or 0))
+        """How many generations of this process wait for a slot."""
+        return len(self._queue)
 
-    def _note_owner(self, owner: str) -> None:
-        if owner != self._last_owner:
-            if self._last_owner is not None:
-                self._shared_until = time.monotonic() + ALONE_AFTER_SECONDS
-            self._last_owner = owner
+    @property
+    def idle(self) -> bool:
+        """Whether no generation waits, or is under way."""
+        return not self._queue.busy and not len(self._queue)
+
+    def close(self) -> None:
+        """Admit nobody any more; those that wait end at once."""
+        with self._lock:
+            self._closed = True
+            waiters = self._queue.waiters()
+        for waiter in waiters:
+            waiter.wake()
+
+    def position(self, waiter: Waiter) -> int:
+        """Return the position of a request that waits, as it was a moment ago."""
+        with self._lock:
+            now = self._clock()
+            if now >= self._positions_until:
+                self._positions_until = now + POSITION_SECONDS
+                self._queue.number_positions()
+            return waiter.position
+
+    def _require_room(self) -> None:
+        """Raise Unavailable where too many wait. The lock is held."""
+        queue = self._queue
+        if self._slots is None:
+            if queue.busy < self._most_waiting:
+                return
+            # By then most of those under way will have ended.
+            seconds = self._hold_times.seconds_until_free(1, 1)
+        else:
+            if len(queue) < self._most_waiting:
+                return
+            seconds = self._hold_times.seconds_until_free(queue.wanted + 1, self._slots)
+        self.refused += 1
+        raise Unavailable(
+            "Too many requests wait for the model server already.", code="overloaded", retry_after=seconds
+        )
 
     def _admit(self) -> None:
         """Admit those whose turn it is, as far as there are slots for them. The lock is held."""
-        while self._waiting:
-            waiter = self._next()
-            if self._busy + waiter.count > (self._slots or 0) and self._is_shared():
-                return
-            self._waiting.remove(waiter)
-            self._busy += waiter.count
-            self._running[waiter.owner] = self._running.get(waiter.owner, 0) + waiter.count
-            self._admissions += 1
-            self._last_admission[waiter.owner] = self._admissions
-            waiter.admit()
+        while (waiter := self._queue.next()) is not None and self._has_room(waiter):
+            self._queue.admit(waiter)
+            waiter.began = self._clock()
+            waiter.wake()
 
-    def _next(self) -> _Waiter:
-        """Return the request whose turn it is: of equal ones the first that came."""
-        if len(self._waiting) == 1:
-            return self._waiting[0]
-        running, last = self._running, self._last_admission
-        return min(self._waiting, key=lambda each: (running.get(each.owner, 0), last.get(each.owner, 0)))
+    def _has_room(self, waiter: Waiter) -> bool:
+        return self._slots is None or self._queue.busy + waiter.count <= self._slots
 
-    def _is_shared(self) -> bool:
-        return time.monotonic() < self._shared_until or self._is_always_shared()
-
-    def _wait(self, waiter: _Waiter, admission: threading.Event, call: UpstreamCall) -> None:
-        began = time.monotonic()
-        deadline = began + self._longest_wait
+    def _wait(self, waiter: Waiter, call: UpstreamCall) -> None:
+        """Return once a request is admitted. Raises what ends its wait."""
+        began = self._clock()
+        call.queue_position = call.queue_position or waiter.position
+        call.place = _Place(self, waiter)
         try:
-            while not admission.wait(WATCH_INTERVAL_SECONDS):
-                if call.client_is_gone():
-                    call.cancel("client")
-                if call.cancelled or self._closed:
-                    raise cancelled_error(call.reason or "shutdown")
-                if time.monotonic() >= deadline:
-                    raise ModelTimeout("No slot of the model server became free in time.")
+            with call.waking(waiter.wake):
+                self._wait_until(waiter, call, began + self._longest_wait)
         except BaseException:
             self._leave(waiter)
             raise
         finally:
-            self.on_wait(time.monotonic() - began)
+            call.place = None
+            self.on_wait(self._clock() - began)
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _wait_until(self, waiter: Waiter, call: UpstreamCall, deadline: float) -> None:
+        polls = not (call.is_notified or waiting.in_task())
+        while True:
+            # Whoever changes what is looked at below sets the signal afterwards.
+            signal = waiter.signal = Signal()
+            if call.cancelled or self._closed:
+                raise cancelled_error(call.reason or "shutdown")
+            if waiter.admitted:
+                return
+            if waiter.refusal is not None:
+                raise waiter.refusal
+            left = deadline - self._clock()
+            if left <= 0:
+                raise ModelTimeout("No slot of the model server became free in time.")
+            if (
+                not signal.wait(min(left, WATCH_INTERVAL_SECONDS) if polls else left)
+                and polls
+                and call.client_is_gone()
+            ):
+                call.client_left()
+
+    def _leave(self, waiter: Waiter) -> None:
         """Take back a request that waits no longer, or that has just been admitted."""
         with self._lock:
             if waiter.admitted:
-                self._free(waiter)
+                self._queue.free(waiter)
             else:
-                self._waiting.remove(waiter)
+                self._queue.remove(waiter)
             self._admit()
 
-    def _releaser(self, waiter: _Waiter) -> Release:
+    def _releaser(self, waiter: Waiter) -> Release:
         """Return what ends a request: its first call frees the slots, later ones do nothing."""
         held = [waiter]
 
         def release() -> None:
             with self._lock:
                 if held:
-                    self._free(held.pop())
+                    held.clear()
+                    self._hold_times.note(self._clock() - waiter.began)
+                    self._queue.free(waiter)
                     self._admit()
 
         return release
 
-    def _free(self, waiter: _Waiter) -> None:
-        self._busy -= waiter.count
-        self._running[waiter.owner] -= waiter.count
-        if not self._running[waiter.owner]:
-            del self._running[waiter.owner]
-            if not any(each.owner == waiter.owner for each in self._waiting):
-                self._last_admission.pop(waiter.owner, None)
 
-    def close(self) -> None:
-        """Admit nobody any more; those that wait end within a tenth of a second."""
-        with self._lock:
-            self._closed = True
+class _Place:
+    """The place of a request at a gate."""
 
+    __slots__ = ("_gate", "_waiter")
 
-def _nothing() -> None:
-    """Free nothing: nothing is held back."""
+    def __init__(self, gate: SlotGate, waiter: Waiter) -> None:
+        self._gate, self._waiter = gate, waiter
+
+    @property
+    def position(self) -> int:
+        return self._gate.position(self._waiter)
+
+    def refuse(self, error: ApiError) -> None:
+        self._waiter.refusal = error
+        self._waiter.wake()

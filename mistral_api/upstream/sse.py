@@ -46,7 +46,10 @@ class EventSplitter:
         Raises ModelServerFailed for an event that does not end within EVENT_BYTES.
         """
         rest = self._rest
-        if rest:
+        if not rest:
+            if data.endswith(b"\n\n"):  # nearly always: a model server writes whole events
+                return data
+        else:
             ends = b"\n\n" in data or (data.startswith(b"\n") and rest.endswith(b"\n"))
             rest += data
             if not ends:
@@ -153,6 +156,13 @@ class EventBatch:
             self._events = [StreamEvent(event + b"\n\n") for event in split_events(self.raw)]
         return self._events
 
+    def chunks(self) -> list[Chunk]:
+        """Return the decoded objects of the events that have one."""
+        if self._events is None:
+            decoded: list[object] = [event_data(event) for event in split_events(self.raw)]
+            return cast("list[Chunk]", [data for data in decoded if isinstance(data, dict)])
+        return [data for event in self._events if (data := event.data) is not None]
+
 
 class SSEStream(ABC):
     """The batches of one response, up to its end and without its ``[DONE]``.
@@ -213,29 +223,38 @@ class ChunkStream(SSEStream):
         # What stands in its place in this stream, once that is known.
         self._replaced: bytes | None = None
         self._show_progress = show_progress
+        # The chunk that names the role, while it is held back; nothing once there is nothing to hold back any more.
         self._opening: bytes | None = None
+        self._ended = False
         super().__init__()
 
     def _read(self) -> Iterator[EventBatch]:
         """A batch has one event only where that event reports progress, follows such a report, or mentions an error."""
-        splitter = EventSplitter()
+        feed, fingerprint = EventSplitter().feed, self._fingerprint
         for piece in self._pieces:
-            raw = splitter.feed(piece)
-            if not raw:
-                continue
-            if self._fingerprint is not None:
-                raw = self._identified(raw, self._fingerprint)
-            batch = EventBatch(raw)
-            if not (_PROGRESS in raw or DONE in raw or b"error" in raw):
-                yield from self._opened(batch)
-                continue
-            for event in batch.events:
-                event.raise_error()
-                if event.done:
-                    yield from self._held_back()
+            raw = feed(piece)
+            if fingerprint is not None and raw:
+                replaced = self._replaced
+                raw = self._identified(raw, fingerprint) if replaced is None else raw.replace(replaced, fingerprint)
+            if _PROGRESS in raw or DONE in raw or b"error" in raw:
+                yield from self._one_by_one(EventBatch(raw))
+                if self._ended:
                     return
-                yield from self._visible(event)
+            elif raw and self._opening == b"":
+                yield EventBatch(raw)
+            elif raw:
+                yield from self._opened(EventBatch(raw))
         raise ModelServerFailed("The model server broke off its answer.", summary="an answer without an end")
+
+    def _one_by_one(self, batch: EventBatch) -> Iterator[EventBatch]:
+        """Yield what a client sees of events of which one may be an error, a report of progress, or the end."""
+        for event in batch.events:
+            event.raise_error()
+            if event.done:
+                self._ended = True
+                yield from self._held_back()
+                return
+            yield from self._visible(event)
 
     def _identified(self, raw: bytes, fingerprint: bytes) -> bytes:
         """Return events that say what has generated them. llama.cpp says the same in all events of a stream, and

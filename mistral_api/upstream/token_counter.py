@@ -43,7 +43,7 @@ class TokenCounter:
 
         A token stands for at least a byte of text, or for something that the template writes.
         """
-        if any(_has_more_than_text(message) for message in messages):
+        if any(has_more_than_text(message) for message in messages):
             return None
         template = self._loaded.current(call).template
         if template is None:
@@ -80,17 +80,21 @@ class TokenCounter:
     def _count_in_two_steps(self, request: JsonObject, call: UpstreamCall) -> int:
         """Apply the template, then count the tokens of its text: an older llama.cpp cannot do both at once."""
         try:
-            prompt = self._client.query("/apply-template", request, call).get("prompt")
-            text = {"content": prompt, "add_special": True, "parse_special": True}
-            tokens = self._client.query("/tokenize", text, call).get("tokens")
+            return self.count_text(self._client.query("/apply-template", request, call).get("prompt"), call)
         except ModelServerRefused as error:
             if error.status in _NO_SUCH_ENDPOINT:
                 raise _cannot_count() from error
             raise
+
+    def count_text(self, text: object, call: UpstreamCall) -> int:
+        """Return how many tokens a text has as a prompt. Raises our exceptions."""
+        request = {"content": text, "add_special": True, "parse_special": True}
+        tokens = self._client.query("/tokenize", request, call).get("tokens")
         return _whole_number(len(tokens) if isinstance(tokens, list) else None)
 
 
-def _has_more_than_text(message: ChatMessage) -> bool:
+def has_more_than_text(message: ChatMessage) -> bool:
+    """Return whether a message has an image, a sound or a file."""
     content = message.get("content")
     return isinstance(content, list) and any(
         isinstance(part, dict) and part.get("type") not in ("text", "refusal") for part in content

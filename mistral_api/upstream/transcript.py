@@ -12,8 +12,7 @@ model server is always asked for a stream, and :func:`assemble_body` makes the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 from mistral_api.payload_types import omit, pick
@@ -46,13 +45,40 @@ _HEAD = ("id", "created", "model", "system_fingerprint")
 _VERBOSE: Final = "__verbose"
 
 
-@dataclass(slots=True)
+# A chunk with one of these is more than a piece of text.
+_MORE_THAN_TEXT: Final = frozenset(("usage", "prompt_progress", _VERBOSE))
+# What llama.cpp measures in each chunk: the newest measurements with all of these take the place of earlier ones.
+_COUNTS: Final = ("cache_n", "prompt_n", "predicted_n")
+
+
 class ChoiceTranscript:
     """One choice: the fields of its message, why it ended, the log probabilities of its tokens."""
 
-    message: GeneratedMessage = field(default_factory=GeneratedMessage)
-    finish_reason: str | None = None
-    logprobs: Logprobs | None = None
+    __slots__ = ("_message", "_pieces", "finish_reason", "logprobs")
+
+    def __init__(self) -> None:
+        self._message: GeneratedMessage = {}
+        # The newest pieces of the content. Added one by one, a long answer would be copied for each of them.
+        self._pieces: list[str] = []
+        self.finish_reason: str | None = None
+        self.logprobs: Logprobs | None = None
+
+    @property
+    def message(self) -> GeneratedMessage:
+        """The message so far."""
+        if self._pieces:
+            self._message["content"] = (self._message.get("content") or "") + "".join(self._pieces)
+            self._pieces.clear()
+        return self._message
+
+    @message.setter
+    def message(self, message: GeneratedMessage) -> None:
+        self._message = message
+        self._pieces.clear()
+
+    def add_text(self, piece: str) -> None:
+        """Add a piece to the content."""
+        self._pieces.append(piece)
 
     @property
     def answer(self) -> GeneratedMessage:
@@ -97,6 +123,41 @@ class Transcript:
         if isinstance(usage, dict):
             self._tally.add_usage(usage, None)
 
+    def add_chunks(self, chunks: Iterable[Chunk]) -> None:
+        """Take chunks of a stream, in their order."""
+        newest: Timings | None = None
+        for chunk in chunks:
+            if self._add_text(chunk):
+                newest = chunk.get("timings") or newest
+                continue
+            self._add_measurements(newest)
+            newest = None
+            self.add_chunk(chunk)
+        self._add_measurements(newest)
+
+    def _add_text(self, chunk: Chunk) -> bool:
+        """Add a chunk to the first choice if it is no more than a piece of text, as nearly all are.
+
+        Return whether it was. Its measurements are left to :meth:`_add_measurements`.
+        """
+        choice = _only_choice(chunk)
+        if choice is None or 0 not in self.choices or not self.head:
+            return False
+        delta = choice.get("delta")
+        if not isinstance(delta, dict) or len(delta) != 1:
+            return False
+        piece = delta.get("content")
+        if not piece or not isinstance(piece, str):
+            return False
+        self.choices[0].add_text(piece)
+        self._tally.add_delta(0)
+        return True
+
+    def _add_measurements(self, timings: Timings | None) -> None:
+        if timings is not None:
+            self._add_timings(timings)
+            self._tally.add_timings(timings, 0)
+
     def add_chunk(self, chunk: Chunk) -> None:
         """Take one chunk of a stream."""
         for choice in _objects(chunk.get("choices")):
@@ -136,10 +197,14 @@ class Transcript:
             # It is the same in a chunk and in the whole.
             self.head = pick(cast("Completion", body), _HEAD)
         timings, verbose = body.get("timings"), body.get(_VERBOSE)
-        if isinstance(timings, dict) and all(isinstance(value, int | float) for value in timings.values()):
-            self.timings = timings
+        if isinstance(timings, dict):
+            self._add_timings(timings)
         if isinstance(verbose, dict):
             self.verbose = verbose
+
+    def _add_timings(self, timings: Timings) -> None:
+        if all(isinstance(value, int | float) for value in timings.values()):
+            self.timings = timings
 
     def count_tokens(self) -> TokenCounts:
         """Return the counts as far as they are known."""
@@ -164,6 +229,22 @@ class Transcript:
     def answers(self) -> list[GeneratedMessage]:
         """The message of each choice, in the order of their indexes."""
         return [self.choices[index].answer for index in sorted(self.choices)]
+
+
+def _only_choice(chunk: Chunk) -> ChunkChoice | None:
+    """Return the choice of a chunk that has nothing beside it but measurements, and is of the first choice; else None.
+
+    One that ends, or brings log probabilities, is another one.
+    """
+    choices, timings = chunk.get("choices"), chunk.get("timings")
+    if not isinstance(choices, list) or len(choices) != 1 or not _MORE_THAN_TEXT.isdisjoint(chunk):
+        return None
+    if timings is not None and not (isinstance(timings, dict) and all(name in timings for name in _COUNTS)):
+        return None
+    choice = choices[0]
+    if not isinstance(choice, dict) or choice.get("finish_reason") or choice.get("logprobs"):
+        return None
+    return choice if choice.get("index") == 0 else None
 
 
 def _objects(value: list[T] | None) -> list[T]:

@@ -13,7 +13,8 @@ from mistral_api.settings import Settings
 _MAX_AGE = 600
 # Headers of ours that a page may read.
 _EXPOSED = (
-    "X-Request-Id", "X-Session-Id", "X-Cache", "X-Ignored-Tools", "X-Error-Source", "Retry-After",
+    "X-Request-Id", "X-Session-Id", "X-Cache", "X-Ignored-Tools", "X-Queue-Position", "X-Error-Source",
+    "Retry-After",
     "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
     "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
 )  # fmt: skip

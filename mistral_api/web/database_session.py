@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Session
 
 from mistral_api.database.errors import translate_database_errors
 from mistral_api.database.tables.base import Base
 
-# Made without an application; the factory binds both to one.
+# Made without an application; the factory binds it to one.
 db = SQLAlchemy(model_class=Base)
-migrate = Migrate()
 
 
 @contextlib.contextmanager

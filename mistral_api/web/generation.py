@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, request
 
+from mistral_api.conversations.client_sessions import RequestHeaders
 from mistral_api.event_loop.wsgi import ON_DISCONNECT
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint, RequestContext
 from mistral_api.generation.passthrough import PassthroughEndpoint
@@ -15,7 +16,7 @@ from mistral_api.generation.planned_answer import PlannedAnswer
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.web.finished_request import open_request
-from mistral_api.web.lazy_response import LazyResponse
+from mistral_api.web.lazy_response import EarlyStream, LazyResponse
 from mistral_api.web.rate_limits import current_permit
 from mistral_api.web.request import caller, client_request_id, request_id, services
 from mistral_api.web.request_body import json_body
@@ -32,7 +33,7 @@ def request_context(body: object) -> RequestContext:
     if on_disconnect is not None:
         on_disconnect(lambda: call.cancel("client"))
     call.trace = open_request().trace
-    headers = dict(request.headers)
+    headers = RequestHeaders.from_environ(request.environ)
     return RequestContext(
         caller(), request_id(), client_request_id(), body, call, headers, current_permit(), open_request()
     )
@@ -46,11 +47,14 @@ def generate(endpoint: Endpoint) -> Response:
 def planned_response(planned: PlannedAnswer, stream_type: str = EVENTS) -> Response:
     """Return the response to a generation, which is made when the WSGI server asks for it."""
 
-    def make() -> Response:
-        body = planned.make()
-        return json_or_stream(body, planned.session_id, planned.cache, stream_type, planned.ignored_tools)
+    def response_of(body: ResponseBody | Iterable[bytes]) -> Response:
+        made = json_or_stream(body, planned.session_id, planned.cache, stream_type, planned.ignored_tools)
+        if planned.queue_position:
+            made.headers["X-Queue-Position"] = str(planned.queue_position)
+        return made
 
-    return LazyResponse(make, planned.abandon)
+    early = EarlyStream(lambda: response_of(iter(())), planned.report, planned.fail) if planned.streams else None
+    return LazyResponse(lambda: response_of(planned.make()), planned.abandon, early)
 
 
 def pass_through(

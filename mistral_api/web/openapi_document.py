@@ -60,6 +60,10 @@ _HEADERS: dict[str, JsonSchema] = {
         "description": "The types of the tools that were left out, since only their maker's servers can run them.",
         "schema": Text(1).json_schema,
     },
+    "X-Queue-Position": {
+        "description": "The position in the queue for a slot when the request began to wait; absent where it did not.",
+        "schema": COUNT.json_schema,
+    },
     "X-Error-Source": {"description": "Who failed.", "required": True, "schema": {"enum": ["api", "model-server"]}},
     "Retry-After": {"description": "Seconds after which it is worth trying again.", "schema": COUNT.json_schema},
 }
@@ -199,7 +203,7 @@ def _responses(rule: Rule, operation: Operation) -> JsonObject:
     for status, component in operation.other_responses.items():
         meaning = _STATUS_MEANINGS.get(status) or HTTPStatus(int(status)).phrase
         responses[status] = _response(meaning, {_JSON: {"schema": component.json_schema}})
-    headers = ["X-Session-Id", "X-Cache", "X-Ignored-Tools"] if operation.of_session else []
+    headers = ["X-Session-Id", "X-Cache", "X-Ignored-Tools", "X-Queue-Position"] if operation.of_session else []
     responses["200"] = _response("Done", _content(operation), *headers)
     if operation.of_session and not operation.always_in_session:
         described = _HEADERS["X-Session-Id"] | {"required": False}

@@ -62,17 +62,20 @@ def shown_route() -> str:
 
 
 def _begin() -> None:
-    client_id = request.headers.get("X-Request-Id", "")
-    g.request_id = new_id()
-    g.client_request_id = client_id if _ACCEPTABLE.fullmatch(client_id) else None
+    client_id = request.environ.get("HTTP_X_REQUEST_ID")
+    own_id = g.request_id = new_id()
+    g.client_request_id = client_id if client_id and _ACCEPTABLE.fullmatch(client_id) else None
     observed = open_request()
-    observed.request_id, observed.path = shown_request_id(), shown_route()
-    observed.route = None if request.url_rule is None else request.url_rule.rule
+    observed.request_id = g.client_request_id or str(own_id)
+    rule = request.url_rule
+    observed.route = None if rule is None else rule.rule
+    observed.path = observed.route or shown_path(request.path)
 
 
 def _end(response: Response) -> Response:
-    response.headers["X-Request-Id"] = shown_request_id()
-    open_request().status = response.status_code
+    observed = open_request()
+    response.headers["X-Request-Id"] = observed.request_id or shown_request_id()
+    observed.status = response.status_code
     return response
 
 

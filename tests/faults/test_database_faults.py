@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.databases import migrate_database
 from tests.support.processes import Server, running_api, temporary_data_dir, wait_for
 from tests.support.stoppable_database import StoppableDatabase
 
@@ -25,7 +24,6 @@ def database() -> Iterator[StoppableDatabase]:
     """The database with its schema."""
     with temporary_data_dir() as folder:
         made = StoppableDatabase(folder)
-        migrate_database(made.url)
         yield made
         made.stop()
 

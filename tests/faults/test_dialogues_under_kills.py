@@ -1,7 +1,8 @@
-"""API processes get ``kill -9`` while clients without a session hold dialogues: nothing is lost, nothing is doubled.
+"""Processes get ``kill -9`` while clients without a session hold dialogues: nothing is lost, nothing is doubled.
 
-Each client sends its whole history, and goes on after a kill with what it has received. Five processes share one
-DATA_DIR. What a process no longer knows is recognised from the journal and the database, or joined by the writer.
+Each client sends its whole history, and goes on after a kill with what it has received. Five API processes share one
+DATA_DIR, and beside them is one that delivers, to which they give way until it is killed. What a process no longer
+knows is recognised from the journal and the database, or joined by the writer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ import pytest
 import requests
 
 from tests.support.databases import open_cursor
-from tests.support.killed_apis import ApiProcesses, all_delivered, api_processes, kill_at_random
+from tests.support.killed_apis import (
+    ApiProcesses,
+    all_delivered,
+    api_processes,
+    kill_at_random,
+    killed_deliverers,
+)
 from tests.support.processes import Server, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and fork")]
@@ -105,9 +112,13 @@ def apis(server: Server, database_url: str, data_dir: Path) -> Iterator[ApiProce
         yield processes
 
 
-def test_dialogues_are_stored_once_although_api_processes_are_killed(apis: ApiProcesses, database_url: str) -> None:
+def test_dialogues_are_stored_once_although_processes_are_killed(
+    apis: ApiProcesses, database_url: str, data_dir: Path
+) -> None:
     clients = [DialogueClient(port) for port in apis.ports]
-    kill_at_random(apis, clients, lambda client: client.pieces, KILLS // PROCESSES)
+    with killed_deliverers(database_url, data_dir) as deliverers:
+        kill_at_random(apis, clients, lambda client: client.pieces, KILLS // PROCESSES)
+    assert len(deliverers) > 1
     url = f"http://127.0.0.1:{apis.ports[0]}"
     wait_for(lambda: all_delivered(url), "the delivery of everything", 40)
     dialogues = [dialogue for client in clients for dialogue in client.dialogues]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mistral_api.embedded.postgres import start_embedded_postgres
-from tests.support.databases import migrate_database
 from tests.support.foreign_ids import ID_REQUESTS, answers_alike
 from tests.support.owned_api import ADMIN_SECRET, RESPONSES, OwnedApi, Things, make_things, owned_api
+from tests.support.prepared_postgres import copy_prepared_postgres
 from tests.support.processes import Server, running_api, temporary_data_dir
 
 pytestmark = pytest.mark.slow
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 def api_without_database(server: Server, data_dir: Path) -> Iterator[tuple[OwnedApi, Things, Things, str]]:
     """An API whose PostgreSQL has been stopped; what Anna has there, what she has in the journal, and Ann's own."""
     with temporary_data_dir() as database_dir:
+        copy_prepared_postgres(database_dir)
         database = start_embedded_postgres(database_dir)
-        migrate_database(database.url)
         settings = server.model_settings | {"DATABASE_URL": database.url, "ADMIN_API_KEY": ADMIN_SECRET}
         with running_api(data_dir, **settings) as running:
             api = owned_api(running.url)

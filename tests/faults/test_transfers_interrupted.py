@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from mistral_api.application import create_app, prepare_database
 from mistral_api.database.engine import create_transfer_engine
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from mistral_api.services import services_of
 from mistral_api.settings import Settings

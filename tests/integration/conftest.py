@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from mistral_api import create_app
 from mistral_api.application import prepare_database
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.recording.exchange import Exchange
 from mistral_api.services import services_of

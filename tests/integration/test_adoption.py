@@ -14,7 +14,7 @@ from mistral_api.analytics.rebuild import rebuild_rollups
 from mistral_api.database.tables import all_tables
 from mistral_api.delivery import adoption
 from mistral_api.delivery.adoption import adopt_rows
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from tests.support.conversations import conversation_lister
 from tests.support.databases import rows_of
 from tests.support.exchanges import make_exchange, question, reply

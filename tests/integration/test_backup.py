@@ -20,7 +20,8 @@ from sqlalchemy import Engine
 from mistral_api.database.engine import create_transfer_engine
 from mistral_api.database.revisions import all_revisions
 from mistral_api.database.tables import table_names
-from mistral_api.delivery.writer import BatchInserter, writer_starter
+from mistral_api.delivery.batch_inserter import BatchInserter
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.embedded.postgres import package_version
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.transfer import description, dump, programs, requirements

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 
 from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from tests.support.databases import count_rows, rows_of
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.gpu_cards import make_card

@@ -26,7 +26,7 @@ from mistral_api.conversations.stored_conversation import (
     pending_parameters,
 )
 from mistral_api.database.tables.conversations import Conversation, Message
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.wire.queries import ConversationFilter
 from tests.support.conversations import (
     ASSISTANT_WITH_CALLS,

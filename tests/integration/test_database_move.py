@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from mistral_api.database.engine import create_transfer_engine
-from mistral_api.delivery.writer import BatchInserter, writer_starter
+from mistral_api.delivery.batch_inserter import BatchInserter
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.transfer import requirements
 from tests.support.databases import count_rows, open_cursor, rows_of, superuser_url

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from mistral_api.database.revisions import migrate_down, migrate_to, newest_revision
+from mistral_api.database.migration import migrate_down, migrate_to
+from mistral_api.database.revisions import newest_revision
 from mistral_api.embedded.postgres import EmbeddedPostgres, start_embedded_postgres
 from mistral_api.embedded.postgres.files import prepare_layout
 from tests.support.databases import migrate_database, open_cursor

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from mistral_api.delivery.writer import BatchInserter, writer_starter
+from mistral_api.delivery.batch_inserter import BatchInserter
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.databases import count_rows, rows_of

@@ -19,7 +19,7 @@ from openai import OpenAI
 from sqlalchemy import Engine
 
 from mistral_api.cli import main
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.chat_exports import (
     Json,

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from mistral_api.conversations.message_matching import message_digest
 from mistral_api.database.search_path import use_schema
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.embedded.postgres.files import prepare_layout
 from mistral_api.payload_types.chat import ChatMessage

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from sqlalchemy import Engine
 
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.recording import recorder
 from mistral_api.recording.exchange import Exchange
 from tests.support.databases import empty_tables

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Engine, event
 
-from mistral_api.delivery.writer import BatchInserter, writer_starter
+from mistral_api.delivery.batch_inserter import BatchInserter
+from mistral_api.delivery.writer import writer_starter
 from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.payload_types.responses import Response
 from mistral_api.recording.exchange import RESPONSE_OBJECT, Exchange
@@ -147,7 +148,8 @@ def test_response_of_another_owner_is_not_found(engine: Engine, store: ResponseS
 
 
 def test_response_of_a_dead_process_is_failed(engine: Engine, store: ResponseStore) -> None:
-    response = _response("a", stored=None, answers=None).as_interrupted()
+    begun = _response("a", stored=None, answers=None)
+    response = Exchange.from_parts(begun.opening(), begun.interrupted_outcome())
     BatchInserter(engine).insert([response])
     assert store.find("local", _response_id(response))["status"] == "failed"
     with pytest.raises(InvalidRequest, match="no answer to go on from"):

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.delivery.housekeeping import DELETE_BATCH, Housekeeping, PruneResult, prune_older_than
 from mistral_api.delivery.partitions import coming_months, list_partitions, month_of_partition, partition_name
-from mistral_api.delivery.writer import BatchInserter
 from tests.support.databases import count_rows, rows_of
 from tests.support.exchanges import make_exchange, question, reply
 from tests.support.processes import wait_for

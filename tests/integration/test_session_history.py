@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion
 from sqlalchemy import create_engine
 
 from mistral_api.database.search_path import use_schema
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.conversations import user
 from tests.support.error_shape import assert_error_shape

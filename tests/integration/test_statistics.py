@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from mistral_api.analytics.periods import TimeWindow, start_of
 from mistral_api.analytics.rebuild import rebuild_if_never_built, rebuild_rollups
 from mistral_api.analytics.usage_stats import usage_stats
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.delivery.housekeeping import prune_older_than
-from mistral_api.delivery.writer import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from tests.support.databases import count_rows, rows_of
 from tests.support.exchanges import make_exchange

@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 # All installations of one process of tests together take so long at most, so that a slow registry delays no run.
-INSTALL_SECONDS = 75.0
+INSTALL_SECONDS = 150.0
 # Versions that no test has asked for in so long are deleted.
 UNUSED_SECONDS = 7 * 86400.0
 

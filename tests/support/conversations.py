@@ -18,7 +18,7 @@ from mistral_api.conversations.message_tree import stored_digest
 from mistral_api.conversations.stored_message import row_to_chat_message
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.database.tables.conversations import Message
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.pending import PendingExchanges

@@ -19,6 +19,7 @@ from mistral_api.embedded.postgres.cluster import SUPERUSER
 from tests.support.processes import ROOT, SCHEMA, Server, clean_environment, libpq_url
 
 _TABLES = "api_usage, conversations, usage_rollups, usage_series, usage_sessions, usage_pruned, gpu_series, api_keys"
+_MIGRATED = "tests_migrated"
 
 
 def rows_of(engine: Engine, query: str, **parameters: Any) -> list[tuple[Any, ...]]:
@@ -65,6 +66,21 @@ def create_database(url: str, name: str) -> None:
         cursor.execute(f"CREATE DATABASE {name} OWNER {make_url(url).username}")
 
 
+def create_migrated_database(url: str, name: str) -> str:
+    """Make one with our tables, of which PostgreSQL keeps one to copy; return its URL."""
+    with open_cursor(superuser_url(url)) as cursor:
+        cursor.execute("SELECT FROM pg_database WHERE datname = %s", [_MIGRATED])
+        if cursor.fetchone() is None:
+            create_database(url, _MIGRATED)
+            migrate_database(_url_of(url, _MIGRATED))
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {_MIGRATED} OWNER {make_url(url).username}")
+    return _url_of(url, name)
+
+
+def _url_of(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
 def drop_database(url: str, name: str) -> None:
     """Drop a database in the PostgreSQL of another one, whoever uses it."""
     with open_cursor(superuser_url(url)) as cursor:
@@ -81,10 +97,8 @@ def migrate_database(url: str) -> None:
 def temporary_database(server: Server, name: str) -> Iterator[str]:
     """Yield the DATABASE_URL of a new, migrated database in the PostgreSQL of a running server."""
     url = start_embedded_postgres(server.data_dir).url
-    create_database(url, name)
+    own = create_migrated_database(url, name)
     try:
-        own = make_url(url).set(database=name).render_as_string(hide_password=False)
-        migrate_database(own)
         yield own
     finally:
         drop_database(url, name)

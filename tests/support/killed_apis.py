@@ -120,3 +120,31 @@ def api_processes(server: Server, database_url: str, data_dir: Path, number: int
     environment = clean_environment(DATABASE_URL=database_url, DATA_DIR=str(data_dir), **server.model_settings)
     with closing(ApiProcesses(environment, data_dir.parent / "apis.log", number)) as processes:
         yield processes
+
+
+@contextmanager
+def killed_deliverers(database_url: str, data_dir: Path, within_seconds: float = 4.0) -> Iterator[list[int]]:
+    """Have a process beside the API processes that delivers, and is killed and replaced again and again until the end
+    of the block. Yield the numbers of those so far."""
+    environment = clean_environment(DATABASE_URL=database_url, DATA_DIR=str(data_dir))
+    command = [str(Path(sys.executable).parent / "mistral-api"), "deliver"]
+    pids: list[int] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        with (data_dir.parent / "deliverers.log").open("w") as log:
+            while not ended.is_set():
+                process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+                pids.append(process.pid)
+                ended.wait(random.uniform(1.0, within_seconds))
+                process.kill()
+                process.wait()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield pids
+    finally:
+        ended.set()
+        thread.join(timeout=20)
+    assert_no_traceback(data_dir.parent / "deliverers.log")

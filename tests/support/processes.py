@@ -25,6 +25,7 @@ from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.settings import setting_fields
 from tests.support import prepared_postgres
 from tests.support.prepared_postgres import copy_prepared_postgres
+from tests.support.run_folder import run_folder
 
 ROOT = Path(__file__).parent.parent.parent
 START_SECONDS = 90.0
@@ -87,7 +88,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> 
 @contextlib.contextmanager
 def temporary_data_dir() -> Iterator[Path]:
     """Yield a DATA_DIR that every account can reach, also when the tests run as root."""
-    folder = Path(tempfile.mkdtemp(prefix="mistral-api-test-"))
+    folder = Path(tempfile.mkdtemp(dir=run_folder()))
     folder.chmod(0o755)
     try:
         yield folder / "var"

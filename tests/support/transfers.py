@@ -18,10 +18,10 @@ from mistral_api.analytics.gpu_stats import GpuSums
 from mistral_api.cli import main
 from mistral_api.database.engine import APPLICATION, create_transfer_engine
 from mistral_api.database.tables import table_names
-from mistral_api.delivery.writer import BatchInserter
+from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.recorder import RecordingPolicy
-from tests.support.databases import create_database, drop_database, migrate_database, open_cursor, rows_of
+from tests.support.databases import create_database, create_migrated_database, drop_database, open_cursor, rows_of
 from tests.support.exchanges import make_exchange, question, record_exchange, reply, undelivered_recorder
 from tests.support.gpu_cards import make_card
 from tests.support.processes import SCHEMA, clean_environment, wait_for
@@ -90,12 +90,9 @@ def contents(url: str, schema: str | None = SCHEMA) -> dict[str, list[tuple[Any,
 def empty_database(engine: Engine, name: str, *, migrated: bool = False) -> Iterator[str]:
     """Give the URL of a new database in the same PostgreSQL."""
     url = url_of(engine)
-    create_database(url, name)
-    own = engine.url.set(database=name).render_as_string(hide_password=False)
+    (create_migrated_database if migrated else create_database)(url, name)
     try:
-        if migrated:
-            migrate_database(own)
-        yield own
+        yield engine.url.set(database=name).render_as_string(hide_password=False)
     finally:
         drop_database(url, name)
 

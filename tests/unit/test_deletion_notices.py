@@ -21,6 +21,13 @@ def test_what_was_added_is_read_once_by_every_process(tmp_path: Path) -> None:
     assert ours.read_new() == [("ann", "one"), ("bob", "zwei\nLinien"), ("ann", "three")]
 
 
+def test_what_the_retention_has_deleted_is_told_by_its_moment(tmp_path: Path) -> None:
+    ours, theirs = DeletionNotices(tmp_path), DeletionNotices(tmp_path)
+    ours.add("ann", "one")
+    ours.add_retention(1_700_000_000.5)
+    assert theirs.read_new() == [("ann", "one"), 1_700_000_000.5]
+
+
 def test_a_new_process_reads_nothing_of_what_was_deleted_before(tmp_path: Path) -> None:
     DeletionNotices(tmp_path).add("ann", "one")
     assert DeletionNotices(tmp_path).read_new() == []

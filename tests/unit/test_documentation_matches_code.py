@@ -102,7 +102,7 @@ def test_upgrade_document_has_the_bounds_of_the_logs() -> None:
     text = (ROOT / "docs" / "upgrade.md").read_text()
     words = {4: "four", 5: "five"}
     ours, audit = (f"{size >> 20} MB and {words[old]} older ones" for size, old in LOGS)
-    names = "`DATA_DIR/logs/api.log`, `supervisor.log`, `model-server.log`, `embedding-server.log`"
+    names = "`DATA_DIR/logs/api.log`, `delivery.log`, `supervisor.log`, `model-server.log`, `embedding-server.log`"
     assert f"| {names} | {ours}, each |" in text
     assert f"| `DATA_DIR/logs/audit.jsonl` | {audit} |" in text
 

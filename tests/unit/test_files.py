@@ -13,7 +13,7 @@ import pytest
 
 from mistral_api.security.audit_file import AuditFile
 from mistral_api.system import files
-from mistral_api.system.files import move_file, remove_file, replace_file
+from mistral_api.system.files import ReplacedFile, move_file, remove_file, replace_file
 
 REFUSALS = 3
 
@@ -82,3 +82,15 @@ def test_appended_lines_are_the_bytes_that_were_given(tmp_path: Path) -> None:
     audit.append(b"one")
     audit.append(b"two")
     assert (tmp_path / "audit.jsonl").read_bytes() == b"one\ntwo\n"
+
+
+def test_file_that_was_asked_for_a_moment_ago_is_not_asked_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    at_once = ReplacedFile(path, lambda: path.read_text(encoding="utf-8"), "absent")
+    seldom = ReplacedFile(path, lambda: path.read_text(encoding="utf-8"), "absent", unasked_seconds=1000.0)
+    soon = ReplacedFile(path, lambda: path.read_text(encoding="utf-8"), "absent", unasked_seconds=1e-9)
+    assert (at_once.current(), seldom.current(), soon.current()) == ("absent", "absent", "absent")
+    replace_file(path, "one")
+    assert (at_once.current(), seldom.current(), soon.current()) == ("one", "absent", "one")
+    remove_file(path)
+    assert (at_once.current(), soon.current()) == ("absent", "absent")

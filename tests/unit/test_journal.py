@@ -118,7 +118,7 @@ def test_open_exchange_of_a_dead_process_is_interrupted_with_its_last_checkpoint
         position = dead.begin(speaking)
         for text in ("One", "One two"):
             spoken = replace(speaking, answers=reply(text), completion_tokens=len(text.split()))
-            dead.write_checkpoints([(position, spoken.as_interrupted().outcome())])
+            dead.write_checkpoints([(position, spoken.interrupted_outcome())])
     journal.begin(make_exchange("alive"))
     assert backlog.end_interrupted(lambda name: name == "dead") == 2
     first, second = (entry.exchange() for entry in backlog.oldest_entries(10, MANY))
@@ -139,9 +139,9 @@ def test_late_checkpoint_is_dropped(journal: Journal, backlog: Backlog, path: Pa
     late = make_exchange("late", messages=question("mine"), answers=reply("my secret"))
     position = journal.begin(late)
     journal.end(position, late)
-    journal.write_checkpoints([(position, late.as_interrupted().outcome())])
+    journal.write_checkpoints([(position, late.interrupted_outcome())])
     backlog.remove(backlog.oldest_entries(10, MANY))
-    journal.write_checkpoints([(position, late.as_interrupted().outcome())])
+    journal.write_checkpoints([(position, late.interrupted_outcome())])
     assert journal.begin(make_exchange("other")) != position
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM checkpoints").fetchone() == (0,)

@@ -11,8 +11,8 @@ from mistral_api.serving.lanes import Lanes
 
 
 class _Request:
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, command: str) -> None:
+        self.path, self.command = path, command
         self.error: object = None
 
     def refuse(self, error: object) -> None:
@@ -22,8 +22,8 @@ class _Request:
 class _Channel:
     """A channel whose one request takes until ``released``."""
 
-    def __init__(self, path: str, released: threading.Event) -> None:
-        self.requests = [_Request(path)]
+    def __init__(self, path: str, released: threading.Event, command: str = "GET") -> None:
+        self.requests = [_Request(path, command)]
         self.client: Any = type("Client", (), {"refusal": None})
         self._released = released
         self.answered = threading.Event()
@@ -58,6 +58,32 @@ def test_liveness_alone_is_told_to_all_that_ask(path: str, refused: bool) -> Non
         for channel in channels:
             lanes.add_task(channel)
         assert any(channel.requests[0].error is not None for channel in channels) is refused
+    finally:
+        released.set()
+        lanes.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "is_free"),
+    [
+        ("GET", "/v1/conversations", True),
+        ("POST", "/v1/conversations", True),
+        ("DELETE", "/v1/responses/resp_1", True),
+        ("GET", "/v1/models", True),
+        ("GET", "/", True),
+        ("POST", "/v1/embeddings", False),
+        ("GET", "/props", False),
+    ],
+)
+def test_what_asks_the_model_server_does_not_hold_up_who_reads(method: str, path: str, is_free: bool) -> None:
+    lanes, released, at_once = Lanes(threads=1, most_waiting=10), threading.Event(), threading.Event()
+    at_once.set()
+    asked = _Channel(path, at_once, method)
+    try:
+        for _ in range(4):
+            lanes.add_task(_Channel("/v1/embeddings", released, "POST"))
+        lanes.add_task(asked)
+        assert asked.answered.wait(5 if is_free else 0.1) is is_free
     finally:
         released.set()
         lanes.shutdown()

@@ -12,19 +12,20 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from mistral_api.metrics import process_counts
 from mistral_api.metrics.process_counts import EARLIEST, ProcessCounts
+from mistral_api.recording.deliverer_link import DELIVERER
 from tests.support.processes import wait_for
 
 
 class Process:
     """What one process counts, and its share of the sums."""
 
-    def __init__(self, folder: Path, started: float = 100.0) -> None:
+    def __init__(self, folder: Path, started: float = 100.0, role: str = "") -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter("requests", "Requests.", ["route"], registry=self.registry)
         self.seconds = Histogram("seconds", "Seconds.", registry=self.registry, buckets=(1, 2))
         self.in_flight = 0
         self.started = started
-        self.counts = ProcessCounts(folder, self.collect)
+        self.counts = ProcessCounts(folder, self.collect, role=role)
         self.counts.start()
 
     def collect(self) -> list[Metric]:
@@ -88,6 +89,17 @@ def test_process_that_is_alone_writes_nothing_until_another_comes(tmp_path: Path
         wait_for(lambda: other.total().get("requests_total/a") == 3, "what the first has counted")
     finally:
         other.counts.close()
+    one.counts.close()
+
+
+def test_process_that_delivers_is_added_and_is_no_company(tmp_path: Path) -> None:
+    one, deliverer = Process(tmp_path), Process(tmp_path, role=DELIVERER)
+    deliverer.requests.labels("/a").inc(2)
+    one.requests.labels("/a").inc(3)
+    wait_for(lambda: one.total().get("requests_total/a") == 5, "what both have counted")
+    assert [path.stem.startswith(DELIVERER) for path in tmp_path.glob("*.json")] == [True]
+    deliverer.counts.close()
+    assert one.total()["requests_total/a"] == 5
     one.counts.close()
 
 

@@ -1,4 +1,4 @@
-"""The supervisor and the bundled engine import no heavy packages when they start."""
+"""The supervisor, the bundled engine and the process that delivers import no heavy packages when they start."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ _HEAVY = ("flask", "werkzeug", "sqlalchemy", "psycopg2", "marshmallow", "request
 )
 def test_supervisor_and_bundled_engine_import_neither_flask_nor_the_database(module: str) -> None:
     program = f"import sys, {module}; print(*sorted(set(sys.modules) & set({_HEAVY!r})))"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert shown.stdout.split() == []
+
+
+def test_process_that_delivers_imports_nothing_that_serves_requests_or_migrates() -> None:
+    program = (
+        "import sys, mistral_api.delivery_process.__main__; "
+        "print(*sorted(set(sys.modules) & {'flask', 'werkzeug', 'requests', 'urllib3', 'waitress', 'alembic'}))"
+    )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert shown.stdout.split() == []
 

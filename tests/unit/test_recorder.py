@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mistral_api.conversations.pending_turns import starts_session
 from mistral_api.payload_types.chat import ChatMessage
+from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal import Journal
 from mistral_api.recording.recorder import Recorder, RecordingFailed, RecordingPolicy
 from mistral_api.system.identifiers import GENERATED_SESSION_PREFIX
@@ -96,13 +99,32 @@ def test_open_exchange_is_checkpointed(recorder: Recorder, tmp_path: Path) -> No
 
     def progress() -> bytes | None:
         asked.append(True)
-        return exchange.as_interrupted().outcome() if len(asked) == 1 else None
+        return exchange.interrupted_outcome() if len(asked) == 1 else None
 
     recorder.begin(exchange, progress)
     with closing(sqlite3.connect(tmp_path / "journal" / "journal.sqlite3")) as connection:
         wait_for(lambda: connection.execute("SELECT outcome FROM checkpoints").fetchall(), "a checkpoint", 5)
         (outcome,) = connection.execute("SELECT outcome FROM checkpoints").fetchone()
     assert b'"interrupted"' in outcome
+
+
+def test_each_of_many_open_exchanges_is_checkpointed_until_it_ends(recorder: Recorder, tmp_path: Path) -> None:
+    exchanges = [make_exchange(f"{number}", messages=question("Tell me")) for number in range(150)]
+    asked: Counter[str | None] = Counter()
+
+    def progress(exchange: Exchange) -> bytes:
+        asked[exchange.session_id] += 1
+        return exchange.interrupted_outcome()
+
+    positions = [recorder.begin(exchange, partial(progress, exchange)) for exchange in exchanges]
+    with closing(sqlite3.connect(tmp_path / "journal" / "journal.sqlite3")) as connection:
+        count = "SELECT count(*) FROM checkpoints"
+        wait_for(lambda: connection.execute(count).fetchone() == (len(exchanges),), "every checkpoint", 10)
+    for position, exchange in zip(positions[1:], exchanges[1:], strict=True):
+        recorder.end(position, exchange)
+    ended = asked["149"]
+    wait_for(lambda: asked["0"] >= ended + 2, "two more rounds", 10)
+    assert asked["149"] <= ended + 1
 
 
 def test_first_request_of_a_session_knows_of_one_that_ended_before_it(recorder: Recorder) -> None:

@@ -24,7 +24,8 @@ AWAY = ModelUnavailable("Nobody listens.")
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses so far; the clock moves only by them."""
     slept: list[float] = []
-    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept)))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: sum(slept)))
+    monkeypatch.setattr(module, "waiting", SimpleNamespace(sleep=slept.append))
     return slept
 
 

@@ -1,46 +1,54 @@
-"""Owners share the slots of the model server: with several of them nobody keeps the others waiting."""
+"""Generations wait for slots in turn: fair between owners, no more than may, on threads and as tasks alike."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from mistral_api.errors import ApiError, ModelTimeout, Unavailable
+from mistral_api.event_loop.loop import EventLoop
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.errors import ClientClosedRequest
+from mistral_api.upstream.errors import ClientClosedRequest, context_exceeded
 from mistral_api.upstream.slot_gate import SlotGate
+from tests.support.event_loops import running_loop
 from tests.support.processes import wait_for
 
 
 class Requests:
-    """Requests that wait at a gate, each on a thread of its own."""
+    """Requests that wait at a gate, each on a thread of its own, or as a task of a loop."""
 
-    def __init__(self, gate: SlotGate) -> None:
+    def __init__(self, gate: SlotGate, loop: EventLoop | None = None) -> None:
         self.gate = gate
         self.admitted: list[str] = []
         self.releases: dict[str, Callable[[], None]] = {}
         self.failures: list[ApiError] = []
+        self._loop = loop
 
-    def send(self, name: str, count: int = 1, call: UpstreamCall | None = None) -> None:
+    def send(self, name: str, count: int = 1, call: UpstreamCall | None = None) -> UpstreamCall:
         """Send a request of the owner whose name it begins with; return once it waits, is admitted or has failed."""
+        call = call or UpstreamCall()
 
         def enter() -> None:
             try:
-                release = self.gate.enter(name[0], count, call or UpstreamCall())
+                release = self.gate.enter(name[0], count, call)
             except ApiError as error:
                 self.failures.append(error)
                 return
             self.releases[name] = release
             self.admitted.append(name)
 
-        waiting, failed = len(self.gate._waiting), len(self.failures)
-        threading.Thread(target=enter, daemon=True).start()
+        failed = len(self.failures)
+        if self._loop is None:
+            threading.Thread(target=enter, daemon=True).start()
+        else:
+            self._loop.spawn(enter)
         wait_for(
-            lambda: name in self.admitted or len(self.gate._waiting) > waiting or len(self.failures) > failed,
+            lambda: name in self.admitted or call.place is not None or len(self.failures) > failed,
             f"{name} at the gate",
         )
+        return call
 
     def end(self, name: str) -> str:
         """End a request. Return the one that is admitted then."""
@@ -50,19 +58,29 @@ class Requests:
         return self.admitted[-1]
 
 
+@pytest.fixture(params=["threads", "tasks"])
+def loop(request: pytest.FixtureRequest) -> Iterator[EventLoop | None]:
+    """The event loop in which requests wait as tasks; None where each has a thread."""
+    if request.param == "threads":
+        yield None
+        return
+    with running_loop() as running:
+        yield running
+
+
 @pytest.fixture
-def requests() -> Requests:
-    """Requests to a model server of two slots, of which another owner has had one before."""
-    gate = SlotGate(2, 30)
-    gate.enter("z", 1, UpstreamCall())()
-    return Requests(gate)
+def requests(loop: EventLoop | None) -> Requests:
+    """Requests to a model server of two slots."""
+    return Requests(SlotGate(2, 30), loop)
 
 
-def test_one_owner_alone_is_never_held_back() -> None:
-    alone = Requests(SlotGate(2, 30))
+def test_one_owner_alone_waits_in_the_order_of_arrival(loop: EventLoop | None) -> None:
+    alone = Requests(SlotGate(2, 30), loop)
     for number in range(5):
         alone.send(f"a{number}")
-    assert len(alone.admitted) == 5
+    assert sorted(alone.admitted) == ["a0", "a1"]
+    assert (alone.gate.busy, alone.gate.waiting) == (2, 3)
+    assert [alone.end("a0"), alone.end("a1")] == ["a2", "a3"]
 
 
 def test_owners_take_turns_where_there_are_too_few_slots(requests: Requests) -> None:
@@ -101,42 +119,147 @@ def test_a_second_release_frees_nothing(requests: Requests) -> None:
     assert len(requests.admitted) == 3
 
 
-def test_a_client_that_leaves_waits_no_longer(requests: Requests) -> None:
-    gone = threading.Event()
+def test_a_call_that_is_cancelled_waits_no_longer(requests: Requests) -> None:
     for name in ("a1", "a2"):
         requests.send(name)
-    requests.send("b1", call=UpstreamCall(gone.is_set))
+    call = requests.send("b1")
     requests.send("b2")
-    gone.set()
+    assert requests.gate.waiting == 2
+    call.cancel("client")
     wait_for(lambda: requests.failures, "the end of the wait")
     assert isinstance(requests.failures[0], ClientClosedRequest)
+    assert requests.gate.waiting == 1
     assert requests.end("a1") == "b2"
 
 
-def test_a_wait_ends_after_its_time_and_when_the_server_stops() -> None:
-    gate = SlotGate(1, 0.2)
-    held = Requests(gate)
+def test_a_client_that_leaves_is_noticed_by_a_thread_that_waits_for_it() -> None:
+    gone, requests = threading.Event(), Requests(SlotGate(1, 30))
+    requests.send("a1")
+    requests.send("b1", call=UpstreamCall(gone.is_set))
+    gone.set()
+    wait_for(lambda: requests.failures, "the end of the wait")
+    assert isinstance(requests.failures[0], ClientClosedRequest)
+
+
+def test_a_wait_ends_after_its_time(loop: EventLoop | None) -> None:
+    held = Requests(SlotGate(1, 0.2), loop)
     held.send("a1")
-    held.send("b1")  # the second owner is admitted no more
+    held.send("b1")
     wait_for(lambda: held.failures, "the end of the time")
     assert isinstance(held.failures[0], ModelTimeout)
-    gate._longest_wait = 30
-    held.send("b2")
-    gate.close()
-    wait_for(lambda: len(held.failures) == 2, "the end of the server")
-    assert isinstance(held.failures[1], Unavailable)
+    assert held.gate.waiting == 0
 
 
-def test_owner_who_stays_alone_has_the_server_alone_again(requests: Requests) -> None:
-    for name in ("a1", "a2", "a3"):
+def test_all_waits_end_when_the_server_stops(requests: Requests) -> None:
+    for name in ("a1", "a2", "b1", "b2"):
         requests.send(name)
-    assert sorted(requests.admitted) == ["a1", "a2"]
-    requests.gate._shared_until = 0.0  # ten minutes later
-    requests.send("a4")
-    wait_for(lambda: len(requests.admitted) == 4, "all requests")
+    requests.gate.close()
+    wait_for(lambda: len(requests.failures) == 2, "the end of the server")
+    requests.send("b3")
+    assert all(isinstance(failure, Unavailable) for failure in requests.failures)
+    assert len(requests.failures) == 3
 
 
-def test_an_unknown_number_of_slots_holds_nothing_back() -> None:
-    gate = SlotGate(None, 1)
-    for owner in "abcabc":
-        gate.enter(owner, 5, UpstreamCall())
+def test_an_unknown_number_of_slots_holds_nothing_back_below_the_bound() -> None:
+    gate = SlotGate(None, 1, most_waiting=6)
+    releases = [gate.enter(owner, 1, UpstreamCall()) for owner in "abcabc"]
+    assert gate.waiting == 0
+    with pytest.raises(Unavailable) as caught:
+        gate.enter("a", 1, UpstreamCall())
+    assert caught.value.code == "overloaded"
+    releases[0]()
+    gate.enter("a", 1, UpstreamCall())
+
+
+def test_one_too_many_is_refused_at_once_and_counted(loop: EventLoop | None) -> None:
+    full = Requests(SlotGate(1, 30, most_waiting=2), loop)
+    for name in ("a1", "a2", "b1", "b2", "c1"):
+        full.send(name)
+    assert [failure.code for failure in full.failures] == ["overloaded"] * 2
+    assert full.gate.refused == 2
+    with pytest.raises(Unavailable):
+        full.gate.require_room()
+    full.end("a1")
+    full.gate.require_room()
+
+
+def test_a_further_part_of_an_answer_is_never_one_too_many() -> None:
+    gate = SlotGate(1, 30, most_waiting=0)
+    call = UpstreamCall()
+    release = gate.enter("a", 1, call, continues=True)
+    with pytest.raises(Unavailable):
+        gate.enter("a", 1, call)
+    release()
+
+
+def test_who_is_refused_is_told_how_long_the_queue_takes() -> None:
+    now = [0.0]
+    gate = SlotGate(4, 30, most_waiting=0, clock=lambda: now[0])
+
+    def retry_after() -> float | None:
+        with pytest.raises(Unavailable) as caught:
+            gate.require_room()
+        return caught.value.retry_after
+
+    def hold(seconds: float) -> None:
+        release = gate.enter("a", 1, UpstreamCall(), continues=True)
+        now[0] += seconds
+        release()
+
+    assert retry_after() == 1.25  # nothing is known yet
+    hold(40)
+    assert retry_after() == 10
+    for _ in range(60):  # it has become faster
+        hold(8)
+    assert retry_after() == pytest.approx(2, rel=0.1)
+    for _ in range(60):
+        hold(0.01)
+    assert retry_after() == 1
+    for _ in range(60):
+        hold(5000)
+    assert retry_after() == 120
+
+
+def test_a_longer_queue_takes_longer() -> None:
+    now = [0.0]
+    full = Requests(SlotGate(2, 30, most_waiting=9, clock=lambda: now[0]))
+    full.send("z0")
+    now[0] += 4.0
+    full.releases["z0"]()
+    for number in range(12):
+        full.send(f"a{number}")
+    assert full.failures[0].retry_after == 4.0 * 10 / 2
+
+
+def test_positions_count_down(loop: EventLoop | None) -> None:
+    now = [0.0]
+    gate = SlotGate(1, 30, clock=lambda: now[0])
+    requests = Requests(gate, loop)
+    calls = [requests.send(f"a{number}") for number in range(4)]
+    calls.append(requests.send("b0"))
+    assert [call.queue_position for call in calls] == [0, 1, 2, 3, 2]
+
+    def positions() -> list[int | None]:
+        now[0] += 2.0
+        return [None if call.place is None else call.place.position for call in calls]
+
+    assert positions() == [None, 2, 3, 4, 1]  # the second owner has had none
+    assert requests.end("a0") == "b0"
+    assert positions() == [None, 1, 2, 3, None]
+    assert requests.end("b0") == "a1"
+    calls[2].cancel("client")
+    wait_for(lambda: requests.failures, "the end of the wait")
+    assert positions() == [None, None, None, 1, None]
+    assert calls[3].queue_position == 3
+
+
+def test_a_request_that_is_refused_in_its_place_waits_no_longer(loop: EventLoop | None) -> None:
+    error = context_exceeded(100, 200)
+    requests = Requests(SlotGate(1, 30), loop)
+    requests.send("a1")
+    place = requests.send("b1").place
+    assert place is not None
+    place.refuse(error)
+    wait_for(lambda: requests.failures, "the refusal")
+    assert requests.failures == [error]
+    assert requests.gate.waiting == 0

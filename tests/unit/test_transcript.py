@@ -1,6 +1,10 @@
 """What a transcript collects from whole and streamed completions."""
 
+import random
+from copy import deepcopy
 from typing import Any
+
+import pytest
 
 from mistral_api.payload_types.completions import Chunk, Delta, Timings, ToolCallDelta, Usage
 from mistral_api.upstream.transcript import Transcript
@@ -97,3 +101,48 @@ def test_stream_with_only_a_role_has_no_content() -> None:
     transcript = Transcript()
     transcript.add_chunk(_chunk({"role": "assistant", "content": None}))
     assert not transcript.has_content
+
+
+# Chunks of every kind that a stream has, and some that none should have.
+_KINDS: list[Any] = [
+    {"model": "m", "choices": [{"index": 0, "delta": {"role": "assistant", "content": None}}]},
+    *[{"model": "m", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in ("Hel", "lo", "", None)],
+    {"choices": [{"index": 1, "delta": {"content": "other"}}]},
+    {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]},
+    {"choices": [{"index": 0, "delta": {"content": "a", "reasoning_content": "b"}}]},
+    {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}}]},
+    {"choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": {"content": [{"token": "x"}]}}]},
+    {"choices": [{"index": 0, "delta": {"content": "."}, "finish_reason": "stop"}]},
+    {"choices": [{"index": 0, "text": "legacy"}]},
+    {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 7}},
+    {"choices": [{"index": 0, "delta": {"content": "u"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
+    {"choices": [{"index": 0, "delta": {}}], "prompt_progress": {"total": 9, "cache": 1, "processed": 4}},
+    {"choices": [{"index": 0, "delta": {"content": "t"}}], "timings": {"predicted_n": 3}},
+    *[
+        {"choices": [{"index": 0, "delta": {"content": "t"}}],
+         "timings": {"cache_n": 2, "prompt_n": 8, "predicted_n": number, "predicted_ms": 1.5}}
+        for number in range(4)
+    ],
+    {"choices": [{"index": 0, "delta": {"content": "v"}}], "__verbose": {"stopping_word": "end"}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_chunks_taken_together_leave_what_they_leave_one_by_one(seed: int) -> None:
+    dice = random.Random(seed)
+    chunks = [dice.choice(_KINDS) for _ in range(dice.randrange(40))]
+    singly, together = Transcript(), Transcript()
+    for chunk in deepcopy(chunks):
+        singly.add_chunk(chunk)
+    middle = dice.randrange(len(chunks) + 1)
+    for part in (chunks[:middle], chunks[middle:]):
+        together.add_chunks(deepcopy(part))
+    for transcript in (singly, together):
+        assert transcript.answers == singly.answers
+        assert transcript.count_tokens() == singly.count_tokens()
+        assert (transcript.timings, transcript.verbose, transcript.finish_reason, transcript.model) == (
+            singly.timings, singly.verbose, singly.finish_reason, singly.model,
+        )  # fmt: skip
+        assert {index: each.logprobs for index, each in transcript.choices.items()} == {
+            index: each.logprobs for index, each in singly.choices.items()
+        }

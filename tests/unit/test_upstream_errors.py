@@ -1,13 +1,10 @@
 """Errors of the model server, translated to ours."""
 
 import re
-from socket import gaierror
 from ssl import SSLCertVerificationError, SSLEOFError
 
 import orjson
 import pytest
-import urllib3
-from urllib3 import exceptions
 
 from mistral_api.errors import (
     ApiError,
@@ -17,6 +14,13 @@ from mistral_api.errors import (
     ModelTimeout,
     ModelUnavailable,
     ModelUnusable,
+)
+from mistral_api.upstream.connection_errors import (
+    BrokenResponse,
+    ConnectionFailure,
+    HostNotFound,
+    NotConnected,
+    Silence,
 )
 from mistral_api.upstream.errors import cancelled_error, translate_errors, upstream_error
 
@@ -74,25 +78,19 @@ def test_error_response_without_an_error_object_is_a_model_server_error(body: by
     assert (error.status, error.code) == (502, "model_server_error")
 
 
-POOL = urllib3.HTTPConnectionPool("127.0.0.1")
-CONNECTION = urllib3.connection.HTTPConnection("127.0.0.1")
-
-
 @pytest.mark.parametrize(
     ("raised", "before", "after"),
     [
-        (exceptions.NewConnectionError(CONNECTION, "refused"), ModelUnavailable, ModelUnavailable),
-        (exceptions.NameResolutionError("x", CONNECTION, gaierror()), ModelUnusable, ModelUnusable),
-        (exceptions.ConnectTimeoutError(CONNECTION, "late"), ModelUnavailable, ModelUnavailable),
-        (exceptions.ReadTimeoutError(POOL, "/", "slow"), ModelTimeout, ModelTimeout),
-        (exceptions.ProtocolError("broken"), ModelServerLost, ModelServerError),
-        (exceptions.IncompleteRead(1, 2), ModelServerLost, ModelServerError),
-        (exceptions.SSLError(SSLCertVerificationError("no certificate")), ModelUnusable, ModelServerError),
-        (exceptions.SSLError(SSLEOFError("closed")), ModelServerLost, ModelServerError),
+        (NotConnected("refused"), ModelUnavailable, ModelUnavailable),
+        (HostNotFound("x"), ModelUnusable, ModelUnusable),
+        (Silence("slow"), ModelTimeout, ModelTimeout),
+        (BrokenResponse("half of it"), ModelServerLost, ModelServerError),
+        (SSLCertVerificationError("no certificate"), ModelUnusable, ModelServerError),
+        (SSLEOFError("closed"), ModelServerLost, ModelServerError),
         (ConnectionResetError(), ModelServerLost, ModelServerError),
     ],
 )
-def test_library_error_is_translated_with_its_cause(
+def test_connection_error_is_translated_with_its_cause(
     raised: Exception, before: type[ApiError], after: type[ApiError]
 ) -> None:
     for answered, becomes in ((False, before), (True, after)):
@@ -110,8 +108,8 @@ def _every_error_class(root: type[Exception]) -> list[type[Exception]]:
 
 
 @pytest.mark.parametrize("answered", [False, True])
-@pytest.mark.parametrize("kind", _every_error_class(exceptions.HTTPError), ids=lambda kind: kind.__name__)
-def test_every_exception_of_urllib3_is_translated(kind: type[Exception], answered: bool) -> None:
+@pytest.mark.parametrize("kind", _every_error_class(ConnectionFailure), ids=lambda kind: kind.__name__)
+def test_every_failure_of_a_connection_is_translated(kind: type[Exception], answered: bool) -> None:
     error = kind.__new__(kind)
     with pytest.raises(ModelServerError), translate_errors(answered=answered):
         raise error

@@ -3,6 +3,7 @@
 from mistral_api.embedded.postgres.files import find_program, has_embedded_postgres, package_version
 from mistral_api.embedded.postgres.server import (
     EmbeddedPostgres,
+    embedded_postgres_url,
     running_embedded_postgres,
     start_embedded_postgres,
 )
@@ -11,6 +12,7 @@ from mistral_api.embedded.postgres.watcher import EmbeddedHealth
 __all__ = [
     "EmbeddedHealth",
     "EmbeddedPostgres",
+    "embedded_postgres_url",
     "find_program",
     "has_embedded_postgres",
     "package_version",

@@ -134,6 +134,16 @@ def start_embedded_postgres(
     return EmbeddedPostgres(layout, cluster, owned=owned)
 
 
+def embedded_postgres_url(data_dir: Path) -> str:
+    """Return the URL of the server of this DATA_DIR, which another process has made, starts and looks after.
+
+    Raises StartError where there is none, or it belongs to another account.
+    """
+    if not has_embedded_postgres(data_dir):
+        raise StartError(f"There is no embedded PostgreSQL in '{data_dir}'.")
+    return Cluster(prepare_layout(make_home(data_dir.absolute()))).url()
+
+
 def running_embedded_postgres(data_dir: Path) -> str | None:
     """Return the URL of the server of this DATA_DIR, or None where none runs. No database is made or started.
 

@@ -1,0 +1,172 @@
+"""The generations that have slots, and those that wait for them: in order of arrival, and fair between owners.
+
+Next is the owner with the fewest slots, and of several the one whose last request began first. What one owner has
+waiting goes in the order of its arrival. Nothing here is locked: :class:`mistral_api.upstream.slot_gate.SlotGate` is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+
+from mistral_api.errors import ApiError
+from mistral_api.event_loop.waiting import Signal
+
+# So many turns that are out of date are kept.
+_MOST_OUTDATED = 64
+
+
+class Waiter:
+    """A generation that takes ``count`` slots, from its arrival to its end.
+
+    ``signal`` is set when it has them, or when what it waits for has changed otherwise. ``position``: how many
+    generations have their turn until it has its own, as far as that was known when it was last looked at.
+    """
+
+    __slots__ = ("admitted", "began", "count", "number", "owner", "position", "refusal", "signal")
+
+    def __init__(self, owner: str, count: int) -> None:
+        self.owner, self.count = owner, count
+        self.admitted = False
+        self.number = self.position = 0
+        # When it got its slots.
+        self.began = 0.0
+        self.signal: Signal | None = None
+        # What its wait ends with, where it is refused while it waits.
+        self.refusal: ApiError | None = None
+
+    def wake(self) -> None:
+        """Have it look at what has changed."""
+        if self.signal is not None:
+            self.signal.set()
+
+
+class _Owner:
+    """What an owner has running, in slots, and waiting, in the order of arrival."""
+
+    __slots__ = ("last_admission", "running", "waiting")
+
+    def __init__(self) -> None:
+        self.running = self.last_admission = 0
+        # A plain dictionary is slow to find its first key behind those that were deleted.
+        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
+
+    @property
+    def first(self) -> Waiter:
+        return next(iter(self.waiting))
+
+    def turn(self) -> tuple[int, int, int]:
+        """What decides whose turn it is: the least comes first."""
+        return self.running, self.last_admission, self.first.number
+
+
+class SlotQueue:
+    """All generations of this process by their owners. What is done for one takes no longer where many wait."""
+
+    def __init__(self) -> None:
+        # Owners without a generation are forgotten.
+        self._owners: dict[str, _Owner] = {}
+        self._waiting: dict[str, _Owner] = {}
+        # The turns of the owners that wait, the least first. Some are out of date: those of each owner but the last.
+        self._turns: list[tuple[int, int, int, str]] = []
+        # How many owners have one generation waiting at least, how many have two, and so on.
+        self._owners_with: list[int] = []
+        self._arrivals = self._admissions = 0
+        self._length = 0
+        # Slots that are taken, and slots that are waited for.
+        self.busy = self.wanted = 0
+
+    def __len__(self) -> int:
+        """How many generations wait."""
+        return self._length
+
+    def add(self, waiter: Waiter) -> None:
+        """Have a generation wait behind those of its owner."""
+        owner = self._owners.setdefault(waiter.owner, _Owner())
+        self._waiting[waiter.owner] = owner
+        self._arrivals += 1
+        waiter.number = self._arrivals
+        owner.waiting[waiter] = None
+        self._length += 1
+        self.wanted += waiter.count
+        own = len(owner.waiting)
+        if own > len(self._owners_with):
+            self._owners_with.append(0)
+        self._owners_with[own - 1] += 1
+        # The owners take turns: of each, as many come as it is its own owner's how-many-eth.
+        if own <= len(self._waiting):
+            waiter.position = sum(self._owners_with[:own])
+        else:
+            waiter.position = sum(min(own, len(each.waiting)) for each in self._waiting.values())
+        if own == 1:
+            self._note_turn(waiter.owner, owner)
+
+    def next(self) -> Waiter | None:
+        """Return the one whose turn it is, None where nobody waits."""
+        while self._turns:
+            *turn, name = self._turns[0]
+            owner = self._waiting.get(name)
+            if owner is not None and owner.turn() == tuple(turn):
+                return owner.first
+            heapq.heappop(self._turns)
+        return None
+
+    def admit(self, waiter: Waiter) -> None:
+        """Give a generation that waits its slots."""
+        owner = self._owners[waiter.owner]
+        self._admissions += 1
+        owner.last_admission = self._admissions
+        owner.running += waiter.count
+        self.busy += waiter.count
+        waiter.admitted = True
+        self.remove(waiter)
+
+    def remove(self, waiter: Waiter) -> None:
+        """Let a generation wait no longer."""
+        owner = self._owners[waiter.owner]
+        self._owners_with[len(owner.waiting) - 1] -= 1
+        del owner.waiting[waiter]
+        self._length -= 1
+        self.wanted -= waiter.count
+        if not owner.waiting:
+            del self._waiting[waiter.owner]
+        self._note_change(waiter.owner, owner)
+
+    def free(self, waiter: Waiter) -> None:
+        """Take back the slots of a generation that has ended."""
+        owner = self._owners[waiter.owner]
+        self.busy -= waiter.count
+        owner.running -= waiter.count
+        self._note_change(waiter.owner, owner)
+
+    def _note_change(self, name: str, owner: _Owner) -> None:
+        """Note that an owner's turn may be another one now, or that it has nothing any more."""
+        if owner.waiting:
+            self._note_turn(name, owner)
+        elif not owner.running:
+            del self._owners[name]
+
+    def _note_turn(self, name: str, owner: _Owner) -> None:
+        heapq.heappush(self._turns, (*owner.turn(), name))
+        if len(self._turns) > _MOST_OUTDATED + 4 * len(self._waiting):
+            self._turns = [(*each.turn(), name) for name, each in self._waiting.items()]
+            heapq.heapify(self._turns)
+
+    def waiters(self) -> list[Waiter]:
+        """Return all that wait."""
+        return [waiter for owner in self._waiting.values() for waiter in owner.waiting]
+
+    def number_positions(self) -> None:
+        """Look at all positions anew: who would come when, if no more arrived. It takes a while where many wait."""
+        turns = [(*owner.turn(), iter(owner.waiting)) for owner in self._waiting.values()]
+        heapq.heapify(turns)
+        position = 0
+        while turns:
+            running, _, number, waiters = turns[0]
+            waiter = next(waiters, None)
+            if waiter is None:
+                heapq.heappop(turns)
+                continue
+            position += 1
+            waiter.position = position
+            heapq.heapreplace(turns, (running + waiter.count, self._admissions + position, number, waiters))
