@@ -54,9 +54,6 @@ def main() -> int:
     try:
         old = None if options.compare is None else read_results(options.compare)
         figures = _measure(options) if options.read is None else _show(options.read)
-        if figures and options.read is None:
-            write_results(options.output, figures, _plan(options).describe())
-            print(f"\nresults: {options.output}")
         if options.plot is not None:
             write_plot(options.plot, figures)
         if old is not None:
@@ -82,8 +79,11 @@ def _measure(options: argparse.Namespace) -> Figures:
         if name in SCENARIOS:
             SCENARIOS[name](plan, figures)
             print(f"\n{render_table(figures, name)}", flush=True)
+            write_results(options.output, figures, plan.describe())
         else:
             _measure_part(name, options)
+    if figures:
+        print(f"\nresults: {options.output}")
     return figures
 
 

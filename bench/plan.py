@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +43,10 @@ class Plan:
 
 
 def rounds_of(paths: Sequence[EnginePath], rounds: int) -> Iterator[EnginePath]:
-    """Yield every path once each round, in an order that changes from round to round."""
+    """Yield every path once each round, in an order that changes from round to round; say on stderr which it is."""
     for number in range(rounds):
         shift = number % len(paths)
         for path in (*paths[shift:], *paths[:shift]):
+            print(f"round {number + 1} of {rounds}: {path.name} ...", file=sys.stderr, flush=True)
             yield path
             path.settle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from bench.figures import Figures
 from bench.paths import DIRECT, NGINX, OTHER, OURS, RELAY, EnginePath, running_paths
 from bench.peers import LITELLM, LLAMA_CPP_PYTHON, running_llama_cpp_python
 from bench.plan import Plan, rounds_of
-from bench.programs import generate_load
+from bench.programs import BenchmarkError, generate_load
 from bench.running import RunningStack, running_stack
 
 STREAMS = (1, 4)
@@ -52,10 +53,22 @@ def _paths(plan: Plan, threads: int, engine_cores: list[int] | None) -> Iterator
                 running_paths([OTHER], running.model_server[1], header=header, other=plan.other)
             )
         if plan.peers:
+            paths += stack.enter_context(_peer(threads, engine_cores))
+        yield paths
+
+
+@contextlib.contextmanager
+def _peer(threads: int, cores: list[int] | None) -> Iterator[list[EnginePath]]:
+    """Run llama-cpp-python's server; yield nothing, and say why, where it cannot be had."""
+    with contextlib.ExitStack() as stack:
+        paths = []
+        try:
             port, pid = stack.enter_context(running_llama_cpp_python(threads, int(_SETTINGS["CONTEXT_SIZE"])))
-            paths.append(EnginePath(LLAMA_CPP_PYTHON, port, pid))
-            if engine_cores is not None:
-                pin(pid, engine_cores)
+            paths = [EnginePath(LLAMA_CPP_PYTHON, port, pid)]
+            if cores is not None:
+                pin(pid, cores)
+        except BenchmarkError as error:
+            print(f"{LLAMA_CPP_PYTHON} is left out: {error}", file=sys.stderr)
         yield paths
 
 
