@@ -70,6 +70,15 @@ def sleep(seconds: float) -> None:
         Signal().wait(seconds)
 
 
+def give_turn() -> None:
+    """Let all others of the event loop go on, where a task has much to do at once. On a thread this does nothing."""
+    task = current_task()
+    if task is not None:
+        turn = Signal()
+        task.loop.call_soon(turn.set)
+        turn.wait()
+
+
 def aside(function: Callable[[], T]) -> T:
     """Return what a function returns that blocks: by a disk, a database, the resolver of names. Raises what it raises.
 
