@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
-from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
 from bench.delay import delayed_proxy
-from mistral_api import create_app
+from mistral_api.application import create_app, prepare_database
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.recording.exchange import Exchange
@@ -77,12 +76,15 @@ def _empty_database() -> Iterator[Engine]:
         Path(folder).chmod(0o755)
         running = start_embedded_postgres(Path(folder) / "var")
         app = create_app(Settings(database_url=running.url, data_dir=Path(folder) / "var", log_level="WARNING"))
-        with app.app_context():
-            upgrade()
+        prepare_database(app)
         made = services_of(app.extensions)
-        yield made.writer_engine
-        made.close()
-        running.stop()
+        engine = create_engine(running.url)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+            made.close()
+            running.stop()
 
 
 def _time_delivery(where: str, engine: Engine, number: int) -> None:
