@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.far_reads import measure_far_reads
 from bench.figures import Figures
+from bench.journal_commits import measure_commits
 from bench.load import measure_messages, measure_recording_cost, measure_requests, measure_streams
 from bench.memory import measure_memory
 from bench.owners import measure_owners
@@ -89,6 +90,7 @@ def _measure(options: argparse.Namespace) -> Figures:
 
 def _measure_part(name: str, options: argparse.Namespace) -> None:
     if name == "recording":
+        measure_commits()
         measure_writer()
         measure_outage()
     elif name == "reads":

@@ -14,7 +14,9 @@ import psutil
 from sqlalchemy import Engine, create_engine
 
 from bench.delay import delayed_proxy
-from mistral_api.application import create_app, prepare_database
+from mistral_api import create_app
+from mistral_api.application import prepare_database
+from mistral_api.database.engine import create_unchecked_engine
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.recording.exchange import Exchange
@@ -75,15 +77,15 @@ def _empty_database() -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         Path(folder).chmod(0o755)
         running = start_embedded_postgres(Path(folder) / "var")
-        app = create_app(Settings(database_url=running.url, data_dir=Path(folder) / "var", log_level="WARNING"))
+        settings = Settings(database_url=running.url, data_dir=Path(folder) / "var", log_level="WARNING")
+        app = create_app(settings)
         prepare_database(app)
-        made = services_of(app.extensions)
-        engine = create_engine(running.url)
+        engine = create_unchecked_engine(running.url, settings)
         try:
             yield engine
         finally:
             engine.dispose()
-            made.close()
+            services_of(app.extensions).close()
             running.stop()
 
 

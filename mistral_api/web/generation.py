@@ -27,11 +27,11 @@ EVENTS, LINES = "text/event-stream; charset=utf-8", "application/x-ndjson"
 
 def request_context(body: object) -> RequestContext:
     """Return the current request, with its decoded body."""
-    # waitress offers this when channel_request_lookahead is above 0.
-    call = UpstreamCall(request.environ.get("waitress.client_disconnected"))
+    # Our web server tells when the client has left. waitress can be asked, when channel_request_lookahead is above 0.
     on_disconnect = request.environ.get(ON_DISCONNECT)
+    call = UpstreamCall(request.environ.get("waitress.client_disconnected"), is_notified=on_disconnect is not None)
     if on_disconnect is not None:
-        on_disconnect(lambda: call.cancel("client"))
+        on_disconnect(call.client_left)
     call.trace = open_request().trace
     headers = RequestHeaders.from_environ(request.environ)
     return RequestContext(
