@@ -81,10 +81,12 @@ def _empty_database() -> Iterator[Engine]:
         app = create_app(settings)
         prepare_database(app)
         engine = create_unchecked_engine(running.url, settings)
-        yield engine
-        engine.dispose()
-        services_of(app.extensions).close()
-        running.stop()
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+            services_of(app.extensions).close()
+            running.stop()
 
 
 def _time_delivery(where: str, engine: Engine, number: int) -> None:
