@@ -284,7 +284,9 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
         """Send what waits. The connection of a refused request is not closed at once."""
         if self.refused and self.close_when_flushed and not self.will_close:
             self._flush_exception(self._flush_some)
-            if self.connected and not self.will_close and not self.total_outbufs_len:
+            if not self.connected:  # the client has reset the connection, which is closed
+                return
+            if not self.will_close and not self.total_outbufs_len:
                 self._linger()
                 return
         super().handle_write()
