@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -35,6 +36,8 @@ NO_SLOT_TIMEOUT_SECONDS = 30.0
 OK, UNAUTHORIZED, NOT_FOUND = 200, 401, 404
 # Every OpenAI server has these.
 _OPENAI_PATHS = ("/v1/chat/completions", "/v1/completions")
+# How long the end of a response may follow its last event.
+DRAIN_SECONDS = 1.0
 # How often a waiting request tries again.
 RETRY_SECONDS = 0.1
 # A killed server accepts connections, and drops them, until the system has released its memory.
@@ -282,6 +285,16 @@ class UpstreamResponse:
             self._raise_if_cancelled(error)
             raise
         self._raise_if_cancelled(None)
+
+    def drain(self) -> None:
+        """Read what follows the end of a stream, so that the connection can be used again. Never raises.
+
+        The slot is held until then, so a model server that leaves its response open is not waited for.
+        """
+        self._response.shorten_silence(DRAIN_SECONDS)
+        with contextlib.suppress(ApiError):  # the response is complete: a failure now costs the connection alone
+            for _ in self.iter_bytes():
+                pass
 
     def _raise_if_cancelled(self, cause: Exception | None) -> None:
         if self._call.cancelled:
