@@ -10,6 +10,7 @@ from mistral_api.errors import (
     ApiError,
     ModelLoading,
     ModelServerError,
+    ModelServerFailed,
     ModelServerLost,
     ModelTimeout,
     ModelUnavailable,
