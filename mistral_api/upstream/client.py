@@ -26,6 +26,7 @@ from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.connections import ModelServerConnections, ModelServerRequest, ModelServerResponse
 from mistral_api.upstream.errors import cancelled_error, has_error_object, translate_errors, upstream_error
+from mistral_api.upstream.large_requests import work_on
 from mistral_api.upstream.media_addresses import require_no_addresses
 from mistral_api.upstream.outage import Outage
 
@@ -93,8 +94,7 @@ class ModelServerClient:
         time, InvalidRequest for an address that the model server might fetch, ModelServerRefused for its 4xx,
         ModelTimeout and ModelServerError for the rest.
         """
-        require_no_addresses(payload)
-        body = None if payload is None else orjson.dumps(payload)
+        body = None if payload is None else work_on(payload, lambda: _body_of(payload))
         retries = RetryPolicy(self.wait_seconds, self._hang_seconds, self._given_up)
         self._watcher.add(call)
         try:
@@ -125,7 +125,8 @@ class ModelServerClient:
             try:
                 response = self._open(ModelServerRequest(method, path, body, headers), deadlines, call)
             except ModelServerError as error:
-                self._note_outage(error)
+                if not call.cancelled:
+                    self._note_outage(error)
                 raise
             if response.status == OK:
                 return response
@@ -219,6 +220,11 @@ class ModelServerClient:
     def close(self) -> None:
         """Close every connection."""
         self._connections.close()
+
+
+def _body_of(payload: object) -> bytes:
+    require_no_addresses(payload)
+    return orjson.dumps(payload)
 
 
 def _content(response: ModelServerResponse, most_bytes: int | None = None) -> bytes:
