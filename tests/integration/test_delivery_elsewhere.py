@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
+from mistral_api.database import schema_gate
 from mistral_api.database.engine import create_unchecked_engine
 from mistral_api.database.errors import is_known_absence
 from mistral_api.database.revisions import newest_revision
@@ -194,7 +195,10 @@ def test_datagram_without_the_secret_wakes_nobody(tmp_path: Path) -> None:
     assert woken == [True]
 
 
-def test_gate_opens_once_the_schema_is_there(engine: Engine, tmp_path: Path) -> None:
+def test_gate_is_open_while_the_schema_is_there(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema_gate, "LOOK_AGAIN_SECONDS", 0.05)
     settings = Settings(database_url=url_of(engine), database_schema="gated", data_dir=tmp_path)
     gate = SchemaGate(create_unchecked_engine(url_of(engine), settings))
     guarded = gate.guard(create_unchecked_engine(url_of(engine), settings))
@@ -218,6 +222,9 @@ def test_gate_opens_once_the_schema_is_there(engine: Engine, tmp_path: Path) -> 
         with engine.begin() as connection:
             connection.execute(text(f"UPDATE gated.alembic_version SET version_num = '{newest_revision()}'"))
         wait_for(is_open, "the gate")
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE gated.alembic_version SET version_num = '9999'"))
+        wait_for(lambda: not is_open(), "the gate's closing")
     finally:
         gate.close()
         guarded.dispose()

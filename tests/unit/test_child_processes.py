@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mistral_api.serving import delivery_child, supervisor_process
+from mistral_api.serving import supervisor_process
 from mistral_api.serving.delivery_child import DeliveryChild
 from mistral_api.serving.supervisor_process import SupervisorProcess
 from mistral_api.settings import Settings
@@ -39,7 +39,7 @@ def test_delivery_that_cannot_be_started_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     starts = Starts(failures=2)
-    monkeypatch.setattr(delivery_child.subprocess, "Popen", starts)
+    monkeypatch.setattr(subprocess, "Popen", starts)
     child = DeliveryChild()
     child.start()
 
@@ -59,7 +59,7 @@ def test_supervisor_that_cannot_be_started_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     starts = Starts(failures=1)
-    monkeypatch.setattr(supervisor_process.subprocess, "Popen", starts)
+    monkeypatch.setattr(subprocess, "Popen", starts)
     monkeypatch.setattr(supervisor_process, "RESPAWN_SECONDS", 0.01)
     supervisor = SupervisorProcess(Settings(), retry_gpu=True)
     with caplog.at_level(logging.ERROR):
