@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.figures import Figures
@@ -33,13 +34,17 @@ def warm_up(paths: Sequence[EnginePath]) -> None:
             generate_load("streams", path.port, body, path.header, clients=4, deadline=STREAM_DEADLINE_SECONDS)
 
 
+@contextlib.contextmanager
+def warm_paths(plan: Plan, *names: str) -> Iterator[list[EnginePath]]:
+    """Run these ways to a fake engine, as far as the plan has them, until the end of the block; each is warm."""
+    with fake_engine() as engine, running_paths(plan.paths(*names), engine.port, other=plan.other) as paths:
+        warm_up(paths)
+        yield paths
+
+
 def measure_requests(plan: Plan, figures: Figures) -> None:
     """Send short requests, one after the other from each client, and measure each one's time and their number."""
-    with (
-        fake_engine() as engine,
-        running_paths(plan.paths(DIRECT, NGINX, RELAY, OURS, LITELLM), engine.port, other=plan.other) as paths,
-    ):
-        warm_up(paths)
+    with warm_paths(plan, DIRECT, NGINX, RELAY, OURS, LITELLM) as paths:
         for path in rounds_of(paths, plan.rounds):
             for clients in plan.clients:
                 _measure_clients(path, clients, plan, figures)
@@ -79,11 +84,7 @@ def _add_added(figures: Figures, paths: Sequence[EnginePath]) -> None:
 def measure_streams(plan: Plan, figures: Figures) -> None:
     """Open many streams at once, of 50 chunks a second for two seconds, and measure first chunks and gaps."""
     body = chat_body(f"Count. rate={CHUNKS_PER_SECOND} tokens={CHUNKS}", max_tokens=CHUNKS, stream=True)
-    with (
-        fake_engine() as engine,
-        running_paths(plan.paths(DIRECT, NGINX, RELAY, OURS, LITELLM), engine.port, other=plan.other) as paths,
-    ):
-        warm_up(paths)
+    with warm_paths(plan, DIRECT, NGINX, RELAY, OURS, LITELLM) as paths:
         for path in rounds_of(paths, plan.rounds):
             for streams in plan.streams:
                 if streams <= MOST_STREAMS.get(path.name, streams):
@@ -110,11 +111,7 @@ def _measure_streams_of(path: EnginePath, streams: int, body: dict[str, Any], fi
 
 def measure_messages(plan: Plan, figures: Figures) -> None:
     """Send requests of 1 to 2,000 messages from one client, and measure each one's time."""
-    with (
-        fake_engine() as engine,
-        running_paths(plan.paths(DIRECT, RELAY, OURS, LITELLM), engine.port, other=plan.other) as paths,
-    ):
-        warm_up(paths)
+    with warm_paths(plan, DIRECT, RELAY, OURS, LITELLM) as paths:
         for path in rounds_of(paths, plan.rounds):
             for count in MESSAGES:
                 where = "messages", f"{count} messages" if count > 1 else "1 message", path.name
@@ -142,11 +139,7 @@ def _conversation(count: int) -> dict[str, Any]:
 
 def measure_recording_cost(plan: Plan, figures: Figures) -> None:
     """Send short requests from 16 clients to this server with and without its recorder."""
-    with (
-        fake_engine() as engine,
-        running_paths(plan.paths(OURS, UNRECORDED), engine.port, other=plan.other) as paths,
-    ):
-        warm_up(paths)
+    with warm_paths(plan, OURS, UNRECORDED) as paths:
         for path in rounds_of(paths, plan.rounds):
             _measure_clients(path, 16, plan, figures, "recorded")
         where = "recorded", "16 clients", OURS

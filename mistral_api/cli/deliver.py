@@ -7,6 +7,7 @@ import logging
 import click
 
 from mistral_api.cli.errors import CannotGoOn
+from mistral_api.delivery_process.run import DeliveryEnded
 from mistral_api.delivery_process.run import deliver as deliver_until_stopped
 from mistral_api.errors import StartError
 from mistral_api.settings import load_settings, warn_of_misspellings
@@ -29,3 +30,5 @@ def deliver() -> None:
         deliver_until_stopped(settings, is_child=False)
     except StartError as error:
         raise CannotGoOn(str(error)) from error
+    except DeliveryEnded as error:
+        raise click.ClickException(str(error)) from error

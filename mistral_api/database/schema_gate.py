@@ -1,7 +1,8 @@
-"""The gate of a process that uses the schema of this version and never migrates: it opens once the schema is there.
+"""The gate of a process that uses the schema of this version and never migrates: it is open while the schema is there.
 
-Somebody else, an API process, migrates. Until then connections are refused at once, with the reason
-(``DatabaseNotPrepared``), as ``database.preparation`` does it there; the API says in the log what is the matter.
+Somebody else, an API process, migrates, and one of a newer version may do so later. Else connections are refused at
+once, with the reason (``DatabaseNotPrepared``), as ``database.preparation`` does it there; the API says in the log what
+is the matter.
 """
 
 from __future__ import annotations
@@ -21,22 +22,26 @@ log = logging.getLogger(__name__)
 
 # How often the database is looked at, and one that only its operator can mend.
 RETRY_SECONDS, REFUSED_RETRY_SECONDS = 1.0, 15.0
+# How often it is looked at while the gate is open.
+LOOK_AGAIN_SECONDS = 15.0
 LOOK_SECONDS, FIRST_LOOK_SECONDS, CLOSE_SECONDS = 5.0, 2.0, 1.0
 
 
 class SchemaGate:
-    """Owns the thread ``schema-gate`` from :meth:`start` to :meth:`close`; it ends by itself when the gate opens."""
+    """Owns the thread ``schema-gate`` from :meth:`start` to :meth:`close`."""
 
     def __init__(self, engine: Engine) -> None:
         """``engine`` is for the gate alone."""
         self._engine = engine
         self._address = shown_address(engine.url)
         self._reason = f"{self._address}: it has not answered yet"
+        self._guarded: list[Engine] = []
         self._looked, self._open, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="schema-gate", daemon=True)
 
     def guard(self, engine: Engine) -> Engine:
-        """Return an engine that makes no connections until the gate is open."""
+        """Return an engine that makes no connections while the gate is not open."""
+        self._guarded.append(engine)
 
         @event.listens_for(engine, "do_connect")
         def _refuse(*_arguments: object) -> None:
@@ -63,18 +68,14 @@ class SchemaGate:
         told = False
         while not self._closing.is_set():
             seconds = self._look()
-            if seconds is None:
-                self._open.set()
             self._looked.set()
-            if seconds is None:
-                return
-            if not told:
-                told = True
-                log.info("nothing is delivered yet, and all of it waits in the journal: %s", self._reason)
+            if not self._open.is_set() and not told:
+                log.info("nothing is delivered, and all of it waits in the journal: %s", self._reason)
+            told = not self._open.is_set()
             self._closing.wait(seconds)
 
-    def _look(self) -> float | None:
-        """Look at the database. Return None where it may be used, or after how many seconds to look again."""
+    def _look(self) -> float:
+        """Look at the database, and open or shut the gate. Return after how many seconds to look again."""
         newest = newest_revision()
         try:
             with self._engine.connect() as connection, answer_within(LOOK_SECONDS):
@@ -85,6 +86,15 @@ class SchemaGate:
         finally:
             self._engine.dispose()
         if revision == newest:
-            return None
+            self._open.set()
+            return LOOK_AGAIN_SECONDS
         self._reason = f"{self._address}: its schema is not of this version (revision {revision}, and not {newest})"
+        self._shut()
         return RETRY_SECONDS
+
+    def _shut(self) -> None:
+        """Have no connection used any more, once what they are at is done."""
+        if self._open.is_set():
+            self._open.clear()
+            for engine in self._guarded:
+                engine.dispose()

@@ -15,7 +15,7 @@ from mistral_api.control.saved_caches import delete_unused
 from mistral_api.conversations.deletion_notices import DeletionNotices
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
-from mistral_api.delivery.writer import DeliveryCounts, Turns, Writer
+from mistral_api.delivery.writer import DeliveryCounts, DeliveryRole, Writer
 from mistral_api.hardware.nvml import Card
 from mistral_api.settings import Settings
 from mistral_api.system.process_lock import ProcessLock
@@ -51,9 +51,8 @@ class Deliverer:
 
     def start(self, path: Path, lock: ProcessLock) -> Writer:
         """Start delivery of the journal at ``path``, under the lock of this process (``StartDelivery``)."""
-        writer = Writer(
-            path, self.writer_engine, lock, self.counts, Turns(dedicated=self._dedicated, other_work=self._other_work)
-        )
+        role = DeliveryRole(dedicated=self._dedicated, other_work=self._other_work)
+        writer = Writer(path, self.writer_engine, lock, self.counts, role)
         writer.start()
         return writer
 

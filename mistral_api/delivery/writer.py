@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,8 +69,8 @@ class DeliveryCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    """When a process is the one that delivers, and what its other threads do meanwhile.
+class DeliveryRole:
+    """What a process is to those with which it takes turns to deliver, and what its other threads do meanwhile.
 
     ``dedicated``: it does nothing else, so that those which serve requests give way to it.
     """
@@ -96,14 +96,14 @@ class Writer:
         engine: Engine,
         lock: ProcessLock,
         counts: DeliveryCounts | None = None,
-        turns: Turns | None = None,
+        role: DeliveryRole | None = None,
     ) -> None:
         """``path`` is the journal's, ``lock`` this process's there."""
         self._path = path
         self._counts = counts or DeliveryCounts()
         self._inserter = BatchInserter(engine)
         self._process_lock = lock
-        self._turns = turns or Turns()
+        self._role = role or DeliveryRole()
         # The process that delivers, where that is another one.
         self._link = DelivererLink(path.parent)
         self._turn: _Turn | None = None
@@ -129,6 +129,10 @@ class Writer:
         if self._turn is None:
             self._link.deliver_now()
 
+    def is_alive(self) -> bool:
+        """Return whether the thread runs."""
+        return self._thread.is_alive()
+
     def is_failing(self) -> bool:
         """Return whether the last attempt to deliver failed."""
         return self._link.is_failing() if self._turn is None else self._failing
@@ -142,18 +146,35 @@ class Writer:
         self._link.close()
 
     def _run(self) -> None:
-        while self._wait_for_turn():
+        """Deliver whenever it is this process's turn, until it is closed, whatever fails meanwhile."""
+        ended = False
+        while not ended:
             try:
-                self._take_turn()
+                self._deliver_in_turn()
             except sqlite3.Error as error:
                 self._warn("what is to be recorded waits in the journal, which cannot be read: %s", error)
-                self._closing.wait(TAKE_OVER_SECONDS)
+                self._pause()
+            except Exception:
+                log.exception("unforeseen failure of the writer, which tries again")
+                self._pause()
+            ended = self._closing.is_set()
+
+    def _pause(self) -> None:
+        """Wait, each time longer until a delivery succeeds, or until it is closed."""
+        self._closing.wait(self._retry_seconds)
+        self._retry_seconds = min(self._retry_seconds * 2, LAST_RETRY_SECONDS)
+
+    def _deliver_in_turn(self) -> None:
+        """Wait until this process is the one that delivers, and deliver as long as it is."""
+        if not self._wait_for_turn():
+            return
+        with ExitStack() as stack:
+            stack.callback(self._writer_lock.release)
+            stack.callback(self._inserter.disconnect)
+            try:
+                self._take_turn()
             finally:
                 self._turn = None
-                self._inserter.disconnect()
-                self._writer_lock.release()
-            if self._closing.is_set():
-                return
 
     def _wait_for_turn(self) -> bool:
         """Wait until this process is the one that delivers. Return False where it is closed before."""
@@ -165,7 +186,7 @@ class Writer:
     def _shall_give_way(self) -> bool:
         """Whether there is a process that does nothing but deliver, and this one is none."""
         try:
-            return not self._turns.dedicated and self._process_lock.sees_role(DELIVERER)
+            return not self._role.dedicated and self._process_lock.sees_role(DELIVERER)
         except OSError:
             return False
 
@@ -174,7 +195,7 @@ class Writer:
         with (
             closing(Backlog(self._path)) as backlog,
             closing(DelivererListener(self._path.parent, self._wake.set)) as listener,
-            self._turns.other_work(),
+            self._role.other_work(),
         ):
             self._turn = turn = _Turn(backlog, listener)
             while self._run_once(turn):

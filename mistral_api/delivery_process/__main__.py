@@ -9,7 +9,7 @@ if __name__ == "__main__":
 
 import sys
 
-from mistral_api.delivery_process.run import deliver
+from mistral_api.delivery_process.run import DeliveryEnded, deliver
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, load_settings
 from mistral_api.system.console import escape_unprintable_output
@@ -27,6 +27,9 @@ def main() -> int:
     except (SettingError, StartError) as error:
         print(error, file=sys.stderr)
         return ExitCode.CANNOT_START
+    except DeliveryEnded as error:
+        print(error, file=sys.stderr)
+        return ExitCode.FAILED
     return ExitCode.OK
 
 

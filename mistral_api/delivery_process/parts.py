@@ -80,11 +80,16 @@ class DeliveryParts:
             with ExitStack() as undo:
                 lock = undo.enter_context(closing(ProcessLock(folder, DELIVERER)))
                 path = prepare_journal(folder, alone=lock.is_alone())
+                writer = self._deliverer.start(path, lock)
                 undo.pop_all()  # nothing has failed: it stays open
         except (OSError, sqlite3.Error) as error:
             self._warn("nothing is delivered: the journal in %s cannot be opened: %s", folder, error)
             return
-        self._lock, self._writer = lock, self._deliverer.start(path, lock)
+        self._lock, self._writer = lock, writer
+
+    def has_ended(self) -> bool:
+        """Whether nothing is delivered any more, and nothing here will mend that."""
+        return self._writer is not None and not self._writer.is_alive()
 
     def close(self, seconds: float = DRAIN_SECONDS) -> None:
         """Deliver what can be delivered in ``seconds``, and end everything; the rest stays in the journal."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from typing import Protocol
 
 from mistral_api.database.engine import Database, open_database
 from mistral_api.delivery_process.parts import DeliveryParts
@@ -22,8 +23,13 @@ STOP_SECONDS = 120.0
 _STANDARD_INPUT = 0
 
 
+class DeliveryEnded(Exception):
+    """The thread that delivers has ended by itself. Another process has to be started in the place of this one."""
+
+
 def deliver(settings: Settings, *, is_child: bool) -> None:
-    """Deliver until asked to stop. Raises StartError where there is no database to deliver to, and none can be made.
+    """Deliver until asked to stop. Raises StartError where there is no database to deliver to, and none can be made,
+    and DeliveryEnded.
 
     ``is_child``: the end of the standard input asks for it too. bin/serve holds the other end of it, which the system
     closes when bin/serve is killed, and looks after the embedded PostgreSQL. Call this in the main thread.
@@ -38,13 +44,33 @@ def deliver(settings: Settings, *, is_child: bool) -> None:
     try:
         parts.start()
         manager.notify_ready()
-        while not _is_asked_to_stop(stop):
-            manager.feed_watchdog()
-            parts.open_journal()
+        watch_over(parts, stop, manager)
     finally:
         manager.notify_stopping()
         manager.extend_timeout(STOP_SECONDS)
         parts.close()
+
+
+class Delivery(Protocol):
+    """What the main loop sees of :class:`DeliveryParts`."""
+
+    def open_journal(self) -> None:
+        """Open the journal, unless it is open."""
+
+    def has_ended(self) -> bool:
+        """Whether nothing is delivered any more."""
+
+
+def watch_over(parts: Delivery, stop: queue.SimpleQueue[None], manager: ServiceManager) -> None:
+    """Feed the watchdog of the service manager while the parts deliver, until ``stop`` has something.
+
+    Raises DeliveryEnded: a process that does not deliver, and holds the role, would keep all others from it.
+    """
+    while not _is_asked_to_stop(stop):
+        if parts.has_ended():
+            raise DeliveryEnded("The thread that delivers has ended by itself.")
+        manager.feed_watchdog()
+        parts.open_journal()
 
 
 def _make_data_dir(settings: Settings) -> None:

@@ -28,7 +28,10 @@ DELIVERER = "deliverer-"
 FILE_NAME = "deliverer.json"
 _LOOPBACK = "127.0.0.1"
 _MOST_BYTES = 256
+_PORTS = range(1, 1 << 16)
 CLOSE_SECONDS = 1.0
+# How long a socket that fails is left alone.
+PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class DelivererStatus:
         try:
             data = orjson.loads(path.read_bytes())
             port = data["port"]
+            if port is not None and int(port) not in _PORTS:
+                raise ValueError("no port")
             return cls(None if port is None else int(port), str(data["secret"]), bool(data["failing"]))
         except (OSError, ValueError, TypeError, KeyError):
             return None
@@ -57,23 +62,30 @@ class DelivererListener:
         """``folder`` is the journal's; ``on_notice`` is called when somebody waits, from the thread."""
         self._path = folder / FILE_NAME
         self._on_notice = on_notice
-        self._closing = False
+        self._closing = threading.Event()
         self._socket = _open_socket()
         port = None if self._socket is None else int(self._socket.getsockname()[1])
         self._status = DelivererStatus(port, secrets.token_hex(16), failing=False)
         self._thread = threading.Thread(target=self._listen, name="delivery-notices", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system has no thread to give
+            self._close_socket()
+            raise
         self._write()
 
     def _listen(self) -> None:
         if self._socket is None:
             return
         secret = self._status.secret.encode()
-        while not self._closing:
-            with contextlib.suppress(OSError):  # Windows reports a datagram that is too long
+        while not self._closing.is_set():
+            try:
                 data = self._socket.recv(_MOST_BYTES)
-                if hmac.compare_digest(data, secret):
-                    self._on_notice()
+            except OSError:  # Windows reports a datagram that is too long
+                self._closing.wait(PAUSE_SECONDS)
+                continue
+            if hmac.compare_digest(data, secret):
+                self._on_notice()
 
     def note_attempt(self, *, failing: bool) -> None:
         """Let others know whether the last attempt to deliver failed."""
@@ -89,7 +101,7 @@ class DelivererListener:
 
     def close(self) -> None:
         """End the thread, and remove the file where it is still ours."""
-        self._closing = True
+        self._closing.set()
         if DelivererStatus.read(self._path) == self._status:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
@@ -97,16 +109,23 @@ class DelivererListener:
             with contextlib.suppress(OSError):
                 self._socket.sendto(b"", self._socket.getsockname())
             self._thread.join(timeout=CLOSE_SECONDS)
+        self._close_socket()
+
+    def _close_socket(self) -> None:
+        if self._socket is not None:
             self._socket.close()
 
 
 def _open_socket() -> socket.socket | None:
     """Return a socket that listens, None where the system has none to give."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
-        listener.bind((_LOOPBACK, 0))
+        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            listener.bind((_LOOPBACK, 0))
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
-        listener.close()
         log.debug("no notices of those who wait for delivery: %s", error)
         return None
     return listener

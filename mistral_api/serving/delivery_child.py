@@ -35,29 +35,40 @@ class DeliveryChild:
         self._respawn_at: float | None = None
 
     def start(self) -> None:
-        """Start it. Ctrl-C does not reach it: we stop it in its turn."""
+        """Start it, or plan to, where the system has no process to give.
+
+        Ctrl-C does not reach it: we stop it in its turn.
+        """
         program, environment = without_launcher([sys.executable, "-m", MODULE], os.environ)
         self._started_at = time.monotonic()
-        self._process = subprocess.Popen(
-            program, stdin=subprocess.PIPE, start_new_session=True, creationflags=NEW_GROUP, env=environment
-        )
+        try:
+            self._process = subprocess.Popen(
+                program, stdin=subprocess.PIPE, start_new_session=True, creationflags=NEW_GROUP, env=environment
+            )
+        except OSError as error:
+            self._process = None
+            self._plan_start(f"could not be started ({error})")
 
     def restart_if_ended(self) -> None:
         """Start it again some time after its end: what is journaled meanwhile waits."""
         process = self._process
-        if process is None or process.poll() is None:
-            return
-        now = time.monotonic()
-        if self._respawn_at is None:
-            self._respawn_at = now + self._next_delay(now - self._started_at)
-            log.error(
-                "the process that delivers ended with exit code %d; it is started again in %.1f s, and records wait in "
-                "the journal", process.returncode, self._respawn_at - now,
-            )  # fmt: skip
-        if now >= self._respawn_at:
-            self._respawn_at = None
+        if process is not None:
+            if process.poll() is None:
+                return
+            self._process = None
             self._close_pipe(process)
+            self._plan_start(f"ended with exit code {process.returncode}")
+        if self._respawn_at is not None and time.monotonic() >= self._respawn_at:
+            self._respawn_at = None
             self.start()
+
+    def _plan_start(self, why: str) -> None:
+        now = time.monotonic()
+        delay = self._next_delay(now - self._started_at)
+        self._respawn_at = now + delay
+        log.error(
+            "the process that delivers %s; it is started again in %.1f s, and records wait in the journal", why, delay
+        )
 
     def _next_delay(self, healthy_seconds: float) -> float:
         delay = self._backoff.next_delay(healthy_seconds)
@@ -65,7 +76,7 @@ class DeliveryChild:
 
     def stop(self) -> None:
         """Let it deliver what waits, for DRAIN_SECONDS at most, and end; kill it where that takes too long."""
-        process, self._process = self._process, None
+        process, self._process, self._respawn_at = self._process, None, None
         if process is None:
             return
         self._close_pipe(process)

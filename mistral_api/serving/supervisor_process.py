@@ -19,6 +19,8 @@ from mistral_api.system.python_command import without_launcher
 log = logging.getLogger(__name__)
 
 RESPAWN_SECONDS = 1.0
+# It grows to this while the system has no process to give.
+MOST_RESPAWN_SECONDS = 30.0
 # It saves the caches of conversations (15 s at most) before it ends its model server.
 STOP_SECONDS = 60.0
 # The states of a server that has not been loaded yet; None is that of one whose supervisor has said nothing yet.
@@ -34,18 +36,27 @@ class SupervisorProcess:
         self._retry_gpu = retry_gpu
         self._process: subprocess.Popen[bytes] | None = None
         self._respawn_at: float | None = None
+        self._respawn_seconds = RESPAWN_SECONDS
 
     def start(self) -> None:
-        """Start the supervisor. Ctrl-C does not reach it: we stop it in its turn.
+        """Start the supervisor, or plan to, where the system has no process to give.
 
-        The process is the supervisor itself, since its status says which process has written it.
+        Ctrl-C does not reach it: we stop it in its turn. The process is the supervisor itself, since its status says
+        which process has written it.
         """
         command = [sys.executable, "-m", "mistral_api.supervisor", "--die-with-parent"]
         if self._retry_gpu:
             command.append("--retry-gpu")
-            self._retry_gpu = False
         program, environment = without_launcher(command, os.environ)
-        self._process = subprocess.Popen(program, start_new_session=True, creationflags=NEW_GROUP, env=environment)
+        try:
+            self._process = subprocess.Popen(program, start_new_session=True, creationflags=NEW_GROUP, env=environment)
+        except OSError as error:
+            self._process = None
+            log.error("the supervisor could not be started, and is tried in %.0f s: %s", self._respawn_seconds, error)
+            self._respawn_at = time.monotonic() + self._respawn_seconds
+            self._respawn_seconds = min(self._respawn_seconds * 2, MOST_RESPAWN_SECONDS)
+            return
+        self._retry_gpu, self._respawn_seconds = False, RESPAWN_SECONDS
 
     def has_started(self) -> bool:
         """Whether the model server is ready, where we run it, and the embedding server is too, or has failed."""
@@ -68,13 +79,20 @@ class SupervisorProcess:
     def restart_if_ended(self) -> None:
         """Start the supervisor again if it was killed, and not if it has given up."""
         process = self._process
-        if process is None or process.poll() is None:
+        if process is None:
+            self._start_when_due()
+            return
+        if process.poll() is None:
             return
         if self._respawn_at is None:
             level = logging.ERROR if process.returncode else logging.INFO
             log.log(level, "the supervisor ended with exit code %d", process.returncode)
             self._respawn_at = time.monotonic() + RESPAWN_SECONDS
-        if process.returncode not in FINAL_FOR_SUPERVISOR and time.monotonic() >= self._respawn_at:
+        if process.returncode not in FINAL_FOR_SUPERVISOR:
+            self._start_when_due()
+
+    def _start_when_due(self) -> None:
+        if self._respawn_at is not None and time.monotonic() >= self._respawn_at:
             self._respawn_at = None
             self.start()
 

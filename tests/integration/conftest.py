@@ -18,6 +18,8 @@ from mistral_api.recording.exchange import Exchange
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
 from tests.support.databases import empty_tables
+from tests.support.event_loops import run_as_task, running_loop
+from tests.support.model_server_requests import Run
 from tests.support.prepared_postgres import copy_prepared_postgres
 from tests.support.processes import SCHEMA, Server, temporary_data_dir, wait_for
 
@@ -76,3 +78,13 @@ def idle_slots(server: Server) -> Iterator[None]:
     wait_for(lambda: server.slots_busy() == 0, "idle slots")
     yield
     wait_for(lambda: server.slots_busy() == 0, "idle slots")
+
+
+@pytest.fixture(params=["thread", "task"])
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """What calls a function: on this thread, and as a task of an event loop."""
+    if request.param == "thread":
+        yield lambda function: function()
+        return
+    with running_loop() as loop:
+        yield lambda function: run_as_task(loop, function)

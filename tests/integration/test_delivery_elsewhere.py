@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import queue
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
+from mistral_api.database import schema_gate
 from mistral_api.database.engine import create_unchecked_engine
 from mistral_api.database.errors import is_known_absence
 from mistral_api.database.revisions import newest_revision
 from mistral_api.database.schema_gate import SchemaGate
 from mistral_api.delivery import writer as writer_module
-from mistral_api.delivery.writer import DeliveryCounts, Turns, Writer, writer_starter
+from mistral_api.delivery.writer import DeliveryCounts, DeliveryRole, Writer, writer_starter
+from mistral_api.delivery_process import run
+from mistral_api.delivery_process.run import DeliveryEnded, watch_over
 from mistral_api.errors import Unavailable
 from mistral_api.recording import recorder as recorder_module
 from mistral_api.recording.deliverer_link import DELIVERER, FILE_NAME, DelivererLink, DelivererListener
@@ -28,6 +32,7 @@ from mistral_api.recording.journal import prepare_journal
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from mistral_api.settings import Settings
 from mistral_api.system.process_lock import ProcessLock
+from mistral_api.system.service_manager import ServiceManager
 from tests.support.databases import count_rows, rows_of
 from tests.support.exchanges import make_exchange, question, record_exchange, undelivered_recorder, unreachable_engine
 from tests.support.processes import SCHEMA, clean_environment, wait_for
@@ -44,12 +49,15 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 
 
 @contextmanager
-def _deliverer(folder: Path, engine: Engine) -> Iterator[DeliveryCounts]:
+def _deliverer(
+    folder: Path, engine: Engine, other_work: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Iterator[DeliveryCounts]:
     """Deliver as a process does that does nothing else."""
     with ExitStack() as stack:
         lock = stack.enter_context(closing(ProcessLock(folder, DELIVERER)))
         counts = DeliveryCounts()
-        made = Writer(prepare_journal(folder, alone=False), engine, lock, counts, Turns(dedicated=True))
+        role = DeliveryRole(dedicated=True, other_work=other_work)
+        made = Writer(prepare_journal(folder, alone=False), engine, lock, counts, role)
         made.start()
         stack.callback(made.close, 5.0)
         yield counts
@@ -111,6 +119,70 @@ def _delivered_one(recorder: Recorder, counts: DeliveryCounts) -> bool:
     return counts.delivered > 0
 
 
+def test_writer_goes_on_after_a_failure_that_nobody_foresaw(
+    engine: Engine, recorder: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = iter([RuntimeError("can't start new thread")])
+
+    def other_work() -> AbstractContextManager[object]:
+        for failure in failures:
+            raise failure
+        return nullcontext()
+
+    record_exchange(recorder, make_exchange("kept", messages=question("Hello")))
+    with _deliverer(tmp_path, engine, other_work) as counts:
+        wait_for(lambda: counts.delivered == 1, "delivery")
+    assert "unforeseen failure of the writer" in caplog.text
+
+
+def test_process_delivers_without_notices_where_it_has_no_socket_for_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_socket(*_arguments: object) -> socket.socket:
+        raise OSError("Too many open files")
+
+    with closing(DelivererLink(tmp_path)) as link:
+        monkeypatch.setattr(socket, "socket", no_socket)
+        with closing(DelivererListener(tmp_path, lambda: None)) as listener:
+            assert json.loads((tmp_path / FILE_NAME).read_text())["port"] is None
+            listener.note_attempt(failing=True)
+            wait_for(link.is_failing, "what the listener says")
+            link.deliver_now()
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536, "x", []])
+def test_port_that_is_none_is_asked_nothing(tmp_path: Path, port: object) -> None:
+    (tmp_path / FILE_NAME).write_text(json.dumps({"port": port, "secret": "s", "failing": True}))
+    with closing(DelivererLink(tmp_path)) as link:
+        link.deliver_now()
+        assert not link.is_failing()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_process_whose_writer_has_ended_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its role would keep all others from delivering. The watchdog of a service manager is not fed any more."""
+    monkeypatch.setattr(run, "POLL_SECONDS", 0.01)
+
+    def end() -> AbstractContextManager[object]:
+        raise SystemExit
+
+    class Parts:
+        def open_journal(self) -> None:
+            pytest.fail("nothing is opened beside a writer that has ended")
+
+        def has_ended(self) -> bool:
+            return not writer.is_alive()
+
+    with closing(ProcessLock(tmp_path, DELIVERER)) as lock:
+        path = prepare_journal(tmp_path, alone=True)
+        writer = Writer(path, unreachable_engine(), lock, role=DeliveryRole(dedicated=True, other_work=end))
+        writer.start()
+        wait_for(lambda: not writer.is_alive(), "the end of the writer")
+        with pytest.raises(DeliveryEnded):
+            watch_over(Parts(), queue.SimpleQueue(), ServiceManager())
+        writer.close(0)
+
+
 def test_datagram_without_the_secret_wakes_nobody(tmp_path: Path) -> None:
     woken: list[bool] = []
     with closing(DelivererListener(tmp_path, lambda: woken.append(True))), closing(DelivererLink(tmp_path)) as link:
@@ -123,7 +195,10 @@ def test_datagram_without_the_secret_wakes_nobody(tmp_path: Path) -> None:
     assert woken == [True]
 
 
-def test_gate_opens_once_the_schema_is_there(engine: Engine, tmp_path: Path) -> None:
+def test_gate_is_open_while_the_schema_is_there(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema_gate, "LOOK_AGAIN_SECONDS", 0.05)
     settings = Settings(database_url=url_of(engine), database_schema="gated", data_dir=tmp_path)
     gate = SchemaGate(create_unchecked_engine(url_of(engine), settings))
     guarded = gate.guard(create_unchecked_engine(url_of(engine), settings))
@@ -147,6 +222,9 @@ def test_gate_opens_once_the_schema_is_there(engine: Engine, tmp_path: Path) -> 
         with engine.begin() as connection:
             connection.execute(text(f"UPDATE gated.alembic_version SET version_num = '{newest_revision()}'"))
         wait_for(is_open, "the gate")
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE gated.alembic_version SET version_num = '9999'"))
+        wait_for(lambda: not is_open(), "the gate's closing")
     finally:
         gate.close()
         guarded.dispose()

@@ -23,10 +23,10 @@ from mistral_api.generation.generator import Generator
 from mistral_api.services import Services, services_of
 from mistral_api.serving import heartbeat
 from mistral_api.serving.web_server import WebServer, bind_listener
-from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.slot_gate import SlotGate
-from tests.support.processes import SCHEMA, Server, read_key, temporary_data_dir, wait_for
+from tests.support.owned_api import settings_beside
+from tests.support.processes import Server, temporary_data_dir, wait_for
 
 SLOTS = 4
 CHAT = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "stream": True}
@@ -64,6 +64,18 @@ class Api:
         with contextlib.closing(self.send(path, body)) as connection:
             yield connection.getresponse()
 
+    @contextlib.contextmanager
+    def silent_until_released(self, path: str, body: dict[str, Any]) -> Iterator[HTTPResponse]:
+        """Send a request while all slots are taken, see that it is told nothing meanwhile, and yield its response."""
+        with self.taken_slots() as release, contextlib.closing(self.send(path, body)) as connection:
+            assert connection.sock is not None
+            connection.sock.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                connection.sock.recv(1)
+            release()
+            connection.sock.settimeout(30)
+            yield connection.getresponse()
+
     def send(self, path: str, body: dict[str, Any]) -> HTTPConnection:
         """Send a request; return once it waits for a slot, or is answered."""
         waiting = self.gate.waiting
@@ -88,15 +100,7 @@ def _is_answered(connection: socket.socket) -> bool:
 @pytest.fixture(scope="module")
 def api(server: Server, database_engine: Engine) -> Iterator[Api]:
     with temporary_data_dir() as data_dir:
-        settings = Settings(
-            database_url=database_engine.url.render_as_string(hide_password=False),
-            database_schema=SCHEMA,
-            data_dir=data_dir,
-            model_server_port=server.model_port,
-            model_server_api_key=read_key(server.data_dir),
-            parallel=SLOTS,
-            max_waiting=3,
-        )
+        settings = settings_beside(server, database_engine, data_dir, parallel=SLOTS, max_waiting=3)
         app = create_app(settings)
         services = services_of(app.extensions)
         services.start()
@@ -164,14 +168,7 @@ def test_positions_are_told_as_they_change(api: Api) -> None:
     ],
 )
 def test_json_has_no_comments(api: Api, path: str, body: dict[str, Any]) -> None:
-    with api.taken_slots() as release, contextlib.closing(api.send(path, body)) as connection:
-        assert connection.sock is not None
-        connection.sock.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            connection.sock.recv(1)
-        release()
-        connection.sock.settimeout(30)
-        response = connection.getresponse()
+    with api.silent_until_released(path, body) as response:
         assert (response.status, response.headers["X-Queue-Position"]) == (200, "1")
         for line in response.read().splitlines():
             json.loads(line)
@@ -210,14 +207,8 @@ def test_a_prompt_that_does_not_fit_is_refused_while_it_waits(
 
 def test_nothing_is_said_of_a_grammar_that_may_be_none(api: Api) -> None:
     body = CHAT | {"grammar": "root ::= ("}
-    with api.taken_slots() as release, contextlib.closing(api.send("/v1/chat/completions", body)) as connection:
-        assert connection.sock is not None
-        connection.sock.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            connection.sock.recv(1)
-        release()
-        connection.sock.settimeout(30)
-        assert connection.getresponse().status == 400
+    with api.silent_until_released("/v1/chat/completions", body) as response:
+        assert response.status == 400
 
 
 @pytest.mark.parametrize("is_told", [False, True])

@@ -141,20 +141,22 @@ def view_of(client: OwnerClient, things: Things) -> str:
     return json.dumps([client.json("GET", path) for path in paths])
 
 
+def settings_beside(server: Server, database: Engine, data_dir: Path, **settings: Any) -> Settings:
+    """Return the settings of an API of this process, with an own database and the model server of a running stack."""
+    return Settings(
+        database_url=database.url.render_as_string(hide_password=False),
+        database_schema=SCHEMA,
+        data_dir=data_dir,
+        model_server_port=server.model_port,
+        model_server_api_key=read_key(server.data_dir),
+        **settings,
+    )
+
+
 @contextlib.contextmanager
 def running_owned_api(server: Server, database: Engine, data_dir: Path, **settings: Any) -> Iterator[OwnedApi]:
     """Run an API of this process, on a real socket and an own database, with the model server of a running stack."""
-    app = create_app(
-        Settings(
-            database_url=database.url.render_as_string(hide_password=False),
-            database_schema=SCHEMA,
-            data_dir=data_dir,
-            model_server_port=server.model_port,
-            model_server_api_key=read_key(server.data_dir),
-            admin_api_key=ADMIN_SECRET,
-            **settings,
-        )
-    )
+    app = create_app(settings_beside(server, database, data_dir, admin_api_key=ADMIN_SECRET, **settings))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

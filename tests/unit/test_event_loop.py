@@ -14,6 +14,7 @@ import pytest
 from mistral_api.event_loop import waiting
 from mistral_api.event_loop.loop import EventLoop
 from tests.support.event_loops import SECONDS, run_as_task, running_loop
+from tests.support.processes import wait_for
 
 T = TypeVar("T")
 Run = Callable[[Callable[[], T]], T]
@@ -173,7 +174,7 @@ def test_each_task_has_its_own_context(loop: EventLoop) -> None:
     seen: list[str] = []
     loop.spawn(lambda: seen.append(name_after_a_wait("one")))
     loop.spawn(lambda: seen.append(name_after_a_wait("two")))
-    run_as_task(loop, lambda: waiting.sleep(0.05))
+    wait_for(lambda: len(seen) == 2, "both tasks", SECONDS)
     assert sorted(seen) == ["one", "two"]
 
 
@@ -215,19 +216,21 @@ def test_a_descriptor_that_is_used_again_is_watched_anew(loop: EventLoop) -> Non
         return number
 
     numbers = run_as_task(loop, lambda: [use_one() for _ in range(5)])
-    assert len(numbers) == 5
+    assert len(set(numbers)) < len(numbers)
 
 
 def test_timers_come_in_their_order_and_can_be_cancelled(loop: EventLoop) -> None:
     seen: list[str] = []
+    last = waiting.Signal()
 
     def set_timers() -> None:
-        loop.call_later(0.02, lambda: seen.append("second"))
-        loop.call_later(0.01, lambda: seen.append("first"))
-        loop.call_later(0.015, lambda: seen.append("never")).cancel()
+        loop.call_later(0.02, last.set)
+        loop.call_later(0.015, lambda: seen.append("second"))
+        loop.call_later(0.005, lambda: seen.append("first"))
+        loop.call_later(0.01, lambda: seen.append("never")).cancel()
         for _ in range(1000):
             loop.call_later(60, lambda: None).cancel()
 
     run_as_task(loop, set_timers)
-    run_as_task(loop, lambda: waiting.sleep(0.05))
+    assert last.wait(SECONDS)
     assert seen == ["first", "second"]
