@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -231,6 +232,10 @@ class Services:
             self.key_watcher.wait_until_loaded()
             self._state = "started"
             atexit.register(self.close)
+            # A process of multiprocessing, such as granian's workers are, ends without atexit.
+            processes = sys.modules.get("multiprocessing.util")
+            if processes is not None:
+                processes.Finalize(None, self.close, exitpriority=0)
 
     def note_refusal(self, error: ApiError, head: RequestHead, request_id: str) -> None:
         """Tell of a request that no view has seen, and write a line into the audit log where its error is an event."""

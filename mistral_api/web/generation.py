@@ -15,6 +15,7 @@ from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.generation.planned_answer import PlannedAnswer
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.web.client_connection import asks_whether_client_left
 from mistral_api.web.finished_request import open_request
 from mistral_api.web.lazy_response import EarlyStream, LazyResponse
 from mistral_api.web.rate_limits import current_permit
@@ -27,8 +28,7 @@ EVENTS, LINES = "text/event-stream; charset=utf-8", "application/x-ndjson"
 
 def request_context(body: object) -> RequestContext:
     """Return the current request, with its decoded body."""
-    # waitress offers this when channel_request_lookahead is above 0.
-    call = UpstreamCall(request.environ.get("waitress.client_disconnected"))
+    call = UpstreamCall(asks_whether_client_left(request.environ))
     on_disconnect = request.environ.get(ON_DISCONNECT)
     if on_disconnect is not None:
         on_disconnect(lambda: call.cancel("client"))
