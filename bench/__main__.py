@@ -9,10 +9,12 @@ from pathlib import Path
 
 from bench.far_reads import measure_far_reads
 from bench.figures import Figures
+from bench.journal_commits import measure_commits
 from bench.load import measure_messages, measure_recording_cost, measure_requests, measure_streams
 from bench.memory import measure_memory
 from bench.owners import measure_owners
 from bench.plan import Plan
+from bench.plot import write_plot
 from bench.programs import BenchmarkError
 from bench.reads import measure_reads
 from bench.real_engine import measure_real_engine
@@ -27,6 +29,7 @@ from bench.waiting import measure_waiting
 from bench.warm import measure_warm_restart
 from bench.wsgi_servers import WORKERS
 from mistral_api.system.exit_codes import ExitCode
+from mistral_api.system.exit_signals import exit_at_stop_signals
 
 # What is compared on several ways to the engine, in rounds; its figures are kept.
 SCENARIOS: dict[str, Callable[[Plan, Figures], None]] = {
@@ -48,18 +51,27 @@ PARTS = ("recording", "reads", "far-reads", "validation", "recognition", "warm",
 def main() -> int:
     """Measure what is asked for, print it, write the results; return an ExitCode."""
     options = _parse_options()
+    with exit_at_stop_signals():  # so that whatever stops us, every server is stopped
+        pass
     try:
         old = None if options.compare is None else read_results(options.compare)
-        figures = _measure(options)
-        if figures:
-            write_results(options.output, figures, _plan(options).describe())
-            print(f"\nresults: {options.output}")
+        figures = _measure(options) if options.read is None else _show(options.read)
+        if options.plot is not None:
+            write_plot(options.plot, figures)
         if old is not None:
             print(f"\nratios to {options.compare}:\n{render_comparison(old, figures)}")
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return ExitCode.CANNOT_START
     return ExitCode.OK
+
+
+def _show(file: Path) -> Figures:
+    """Print the tables of a file of results, and return its figures. Raises BenchmarkError."""
+    figures = read_results(file)
+    for scenario in dict.fromkeys(figure.scenario for figure in figures):
+        print(f"\n{render_table(figures, scenario)}")
+    return figures
 
 
 def _measure(options: argparse.Namespace) -> Figures:
@@ -69,13 +81,17 @@ def _measure(options: argparse.Namespace) -> Figures:
         if name in SCENARIOS:
             SCENARIOS[name](plan, figures)
             print(f"\n{render_table(figures, name)}", flush=True)
+            write_results(options.output, figures, plan.describe())
         else:
             _measure_part(name, options)
+    if figures:
+        print(f"\nresults: {options.output}")
     return figures
 
 
 def _measure_part(name: str, options: argparse.Namespace) -> None:
     if name == "recording":
+        measure_commits()
         measure_writer()
         measure_outage()
     elif name == "reads":
@@ -133,6 +149,8 @@ def _parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=RESULTS / "latest.json", help="file of the results")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="older results: print the ratios to them")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing, show these results")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write an SVG of requests and streams")
     parser.add_argument("--usage-rows", type=int, default=10_000_000, help="rows for reads (default 10 million)")
     parser.add_argument("--messages", type=int, default=2_000_000, help="messages for reads (default 2 million)")
     options = parser.parse_args()

@@ -61,7 +61,9 @@ class Figures:
         *,
         more_is_better: bool | None = False,
     ) -> None:
-        """Add the value of one more round. ``where``: the scenario, the case and the path."""
+        """Add the value of one more round, unless it is no number. ``where``: the scenario, the case and the path."""
+        if math.isnan(value):
+            return
         figure = Figure(*where, name, unit, more_is_better)
         self._figures.setdefault(figure.key, figure).values.append(value)
 

@@ -1,4 +1,4 @@
-"""``python bench/first_byte.py PORT``: print the seconds of the imports, and from ``create_app`` to an answer's first byte.
+"""``python bench/first_byte.py PORT``: print the seconds of the imports, and from ``create_app`` to the first byte.
 
 It imports nothing of ours before, so that it measures what a fresh process does, in any checkout it is started in.
 """

@@ -1,12 +1,11 @@
 """Measure the journal: openings and outcomes that are written at once, with JOURNAL_SYNC=normal and full.
 
-``python3 -m bench.journal_commits [FOLDER]``: on the disk of a folder, by default that of temporary files.
+Their disk is that of temporary files (TMPDIR).
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -26,12 +25,12 @@ SECONDS = 2.0
 _TIMEOUT_SECONDS = 60.0
 
 
-def measure_commits(folder: Path | None = None) -> None:
+def measure_commits() -> None:
     """Print how many writes a second there are from threads and from tasks of an event loop, and how long one takes."""
     for synced in (False, True):
         for writers in WRITERS:
             for run in (_run_threads, _run_tasks):
-                with tempfile.TemporaryDirectory(prefix="mistral-api-bench-", dir=folder) as name:
+                with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as name:
                     _measure(Path(name), run, writers, synced=synced)
 
 
@@ -107,7 +106,3 @@ def _exchange() -> Exchange:
         tokens_per_second=60.0,
         finish_reason="stop",
     )
-
-
-if __name__ == "__main__":
-    measure_commits(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

@@ -7,7 +7,8 @@ from typing import Any
 
 from bench.figures import Figures
 from bench.memory import MemorySampler
-from bench.paths import DIRECT, LITELLM, NGINX, OURS, RELAY, UNRECORDED, EnginePath, running_paths
+from bench.paths import DIRECT, NGINX, OURS, RELAY, UNRECORDED, EnginePath, running_paths
+from bench.peers import LITELLM
 from bench.plan import Plan, rounds_of
 from bench.programs import fake_engine, generate_load
 
@@ -24,12 +25,21 @@ def chat_body(content: str, **fields: Any) -> dict[str, Any]:
     return {"model": "fake-engine", "messages": [{"role": "user", "content": content}], **fields}
 
 
+def warm_up(paths: Sequence[EnginePath]) -> None:
+    """Send each path a few requests: the first ones open connections, and some servers load modules for them."""
+    for path in paths:
+        for stream in (True, False):
+            body = chat_body("Say one word.", max_tokens=1, stream=stream)
+            generate_load("streams", path.port, body, path.header, clients=4, deadline=STREAM_DEADLINE_SECONDS)
+
+
 def measure_requests(plan: Plan, figures: Figures) -> None:
     """Send short requests, one after the other from each client, and measure each one's time and their number."""
     with (
         fake_engine() as engine,
         running_paths(plan.paths(DIRECT, NGINX, RELAY, OURS, LITELLM), engine.port, other=plan.other) as paths,
     ):
+        warm_up(paths)
         for path in rounds_of(paths, plan.rounds):
             for clients in plan.clients:
                 _measure_clients(path, clients, plan, figures)
@@ -61,7 +71,7 @@ def _add_added(figures: Figures, paths: Sequence[EnginePath]) -> None:
         own = figures.find(scenario, case, path.name, "p50"), figures.find(scenario, case, path.name, "p99")
         if path.name == DIRECT or bare is None or own[0] is None or own[1] is None:
             continue
-        for median, late, least in zip(own[0].values, own[1].values, bare.values, strict=True):
+        for median, late, least in zip(own[0].values, own[1].values, bare.values, strict=False):
             figures.add((scenario, case, path.name), "added p50", median - least, "ms")
             figures.add((scenario, case, path.name), "p99 / p50", late / median, "times")
 
@@ -73,6 +83,7 @@ def measure_streams(plan: Plan, figures: Figures) -> None:
         fake_engine() as engine,
         running_paths(plan.paths(DIRECT, NGINX, RELAY, OURS, LITELLM), engine.port, other=plan.other) as paths,
     ):
+        warm_up(paths)
         for path in rounds_of(paths, plan.rounds):
             for streams in plan.streams:
                 if streams <= MOST_STREAMS.get(path.name, streams):
@@ -103,6 +114,7 @@ def measure_messages(plan: Plan, figures: Figures) -> None:
         fake_engine() as engine,
         running_paths(plan.paths(DIRECT, RELAY, OURS, LITELLM), engine.port, other=plan.other) as paths,
     ):
+        warm_up(paths)
         for path in rounds_of(paths, plan.rounds):
             for count in MESSAGES:
                 where = "messages", f"{count} messages" if count > 1 else "1 message", path.name
@@ -134,10 +146,11 @@ def measure_recording_cost(plan: Plan, figures: Figures) -> None:
         fake_engine() as engine,
         running_paths(plan.paths(OURS, UNRECORDED), engine.port, other=plan.other) as paths,
     ):
+        warm_up(paths)
         for path in rounds_of(paths, plan.rounds):
             _measure_clients(path, 16, plan, figures, "recorded")
         where = "recorded", "16 clients", OURS
         with_, without = (figures.find("recorded", "16 clients", name, "requests") for name in (OURS, UNRECORDED))
         if with_ is not None and without is not None:
-            for recorded, bare in zip(with_.values, without.values, strict=True):
+            for recorded, bare in zip(with_.values, without.values, strict=False):
                 figures.add(where, "cost of recording", (1 - recorded / bare) * 100, "%")

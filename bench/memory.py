@@ -8,7 +8,8 @@ import time
 import psutil
 
 from bench.figures import Figures
-from bench.paths import LITELLM, OTHER, OURS, RELAY, EnginePath, running_paths
+from bench.paths import OTHER, OURS, RELAY, EnginePath, running_paths
+from bench.peers import LITELLM
 from bench.plan import Plan, rounds_of
 from bench.programs import fake_engine, generate_load
 

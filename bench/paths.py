@@ -15,20 +15,13 @@ from pathlib import Path
 
 import psutil
 
-from bench.peers import running_litellm
+from bench.peers import LITELLM, running_litellm
 from bench.programs import BenchmarkError
 from bench.running import ROOT, ServerCommand, free_port, running_server, running_stack_of
 from bench.wsgi_servers import WORKERS, running_wsgi_server
 
-DIRECT, NGINX, RELAY, OURS, UNRECORDED, OTHER, LITELLM = (
-    "direct",
-    "nginx",
-    "relay",
-    "ours",
-    "unrecorded",
-    "other",
-    "LiteLLM",
-)
+DIRECT, NGINX, RELAY, OURS = "direct", "nginx", "relay", "ours"
+UNRECORDED, OTHER = "unrecorded", "other"
 # How long a server may take to deliver what it has recorded, before the next one is measured.
 SETTLE_SECONDS = 30.0
 

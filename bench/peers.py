@@ -15,9 +15,9 @@ from bench.programs import BenchmarkError, cache_folder
 from bench.running import ServerCommand, free_port, running_server
 from mistral_api.model_files.served_model import demo_model_path
 
-LLAMA_CPP_PYTHON = "llama-cpp-python"
-LITELLM_REQUIREMENT = "litellm[proxy]==1.110.2"
-LLAMA_CPP_PYTHON_REQUIREMENT = "llama-cpp-python[server]==0.3.36"
+LITELLM, LLAMA_CPP_PYTHON = "LiteLLM", "llama-cpp-python"
+# Newer versions of LiteLLM need packages that not every index has.
+REQUIREMENTS = {LITELLM: "litellm[proxy]==1.108.7", LLAMA_CPP_PYTHON: "llama-cpp-python[server]==0.3.36"}
 # llama-cpp-python is compiled where its index has no wheel for this machine.
 INSTALL_SECONDS = 3600
 # LiteLLM asks the network for prices and for more, unless it is told not to.
@@ -29,12 +29,12 @@ _LITELLM_OFFLINE = {
 }
 
 
-def environment_of(name: str, requirement: str) -> Path:
-    """Return the folder of programs of an environment with one requirement, made at its first use.
+def programs_of(peer: str) -> Path:
+    """Return the folder of programs of a peer's environment, which is made at its first use.
 
     Raises BenchmarkError where it cannot be installed.
     """
-    folder = cache_folder() / name
+    folder, requirement = cache_folder() / peer.lower(), REQUIREMENTS[peer]
     done = folder / "installed"
     if not done.exists() or done.read_text(encoding="utf-8") != requirement:
         print(f"installing {requirement} in {folder} ...", flush=True)
@@ -56,7 +56,7 @@ def _run(command: list[str]) -> None:
 @contextlib.contextmanager
 def running_litellm(engine: int, header: str | None) -> Iterator[tuple[int, int]]:
     """Run LiteLLM's proxy in front of an engine until the end of the block; yield its port and its process."""
-    programs, port = environment_of("litellm", LITELLM_REQUIREMENT), free_port()
+    programs, port = programs_of(LITELLM), free_port()
     key = "none" if header is None else header.rpartition(" ")[2]
     parameters = {"model": "openai/fake-engine", "api_base": f"http://127.0.0.1:{engine}/v1", "api_key": key}
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
@@ -80,7 +80,7 @@ def running_litellm(engine: int, header: str | None) -> Iterator[tuple[int, int]
 @contextlib.contextmanager
 def running_llama_cpp_python(threads: int, context: int) -> Iterator[tuple[int, int]]:
     """Run llama-cpp-python's server with the demo model until the end of the block; yield its port and its process."""
-    programs, port = environment_of(LLAMA_CPP_PYTHON, LLAMA_CPP_PYTHON_REQUIREMENT), free_port()
+    programs, port = programs_of(LLAMA_CPP_PYTHON), free_port()
     arguments = {"model": demo_model_path(), "host": "127.0.0.1", "port": port, "n_threads": threads, "n_ctx": context}
     words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:

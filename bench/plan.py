@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.paths import LITELLM, OTHER, OURS, EnginePath
+from bench.paths import OTHER, OURS, EnginePath
+from bench.peers import LITELLM
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,10 @@ class Plan:
 
 
 def rounds_of(paths: Sequence[EnginePath], rounds: int) -> Iterator[EnginePath]:
-    """Yield every path once each round, in an order that changes from round to round."""
+    """Yield every path once each round, in an order that changes from round to round; say on stderr which it is."""
     for number in range(rounds):
         shift = number % len(paths)
         for path in (*paths[shift:], *paths[:shift]):
+            print(f"round {number + 1} of {rounds}: {path.name} ...", file=sys.stderr, flush=True)
             yield path
             path.settle()

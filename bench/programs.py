@@ -66,7 +66,7 @@ def _compile(source: Path, compiled: Path) -> None:
 def fake_engine(**options: float) -> Iterator[FakeEngine]:
     """Run the fake engine until the end of the block; ``options`` are those of its command line."""
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    process = subprocess.Popen([program("engine"), *words], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([program("engine"), "--die-with-parent", "1", *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None  # noqa: S101 - it is a pipe
     try:
         yield FakeEngine(int(process.stdout.readline()), process.pid)

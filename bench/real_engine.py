@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 from bench.affinity import cores_apart, pin, pinned_here
 from bench.figures import Figures
-from bench.paths import DIRECT, LITELLM, NGINX, OTHER, OURS, RELAY, EnginePath, running_paths
-from bench.peers import LLAMA_CPP_PYTHON, running_llama_cpp_python
+from bench.paths import DIRECT, NGINX, OTHER, OURS, RELAY, EnginePath, running_paths
+from bench.peers import LITELLM, LLAMA_CPP_PYTHON, running_llama_cpp_python
 from bench.plan import Plan, rounds_of
-from bench.programs import generate_load
+from bench.programs import BenchmarkError, generate_load
 from bench.running import RunningStack, running_stack
 
 STREAMS = (1, 4)
 TOKENS = 64
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 30
 # Slots for four streams, with room for the prompt and the answer of each.
 _SETTINGS = {"PARALLEL": "4", "CONTEXT_SIZE": "4096", "LOG_LEVEL": "INFO"}
 
@@ -52,10 +53,22 @@ def _paths(plan: Plan, threads: int, engine_cores: list[int] | None) -> Iterator
                 running_paths([OTHER], running.model_server[1], header=header, other=plan.other)
             )
         if plan.peers:
+            paths += stack.enter_context(_peer(threads, engine_cores))
+        yield paths
+
+
+@contextlib.contextmanager
+def _peer(threads: int, cores: list[int] | None) -> Iterator[list[EnginePath]]:
+    """Run llama-cpp-python's server; yield nothing, and say why, where it cannot be had."""
+    with contextlib.ExitStack() as stack:
+        paths = []
+        try:
             port, pid = stack.enter_context(running_llama_cpp_python(threads, int(_SETTINGS["CONTEXT_SIZE"])))
-            paths.append(EnginePath(LLAMA_CPP_PYTHON, port, pid))
-            if engine_cores is not None:
-                pin(pid, engine_cores)
+            paths = [EnginePath(LLAMA_CPP_PYTHON, port, pid)]
+            if cores is not None:
+                pin(pid, cores)
+        except BenchmarkError as error:
+            print(f"{LLAMA_CPP_PYTHON} is left out: {error}", file=sys.stderr)
         yield paths
 
 
@@ -97,7 +110,7 @@ def _add_shares(figures: Figures, case: str, paths: list[EnginePath]) -> None:
         own = figures.find("engine", case, path.name, "tokens")
         if path.name == DIRECT or bare is None or own is None:
             continue
-        for tokens, most in zip(own.values, bare.values, strict=True):
+        for tokens, most in zip(own.values, bare.values, strict=False):
             figures.add(
                 ("engine", case, path.name), "of the engine's own", tokens / most * 100, "%", more_is_better=True
             )

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
-from flask_migrate import upgrade
 from sqlalchemy import Engine, create_engine
 
 from bench.delay import delayed_proxy
 from mistral_api import create_app
+from mistral_api.application import prepare_database
+from mistral_api.database.engine import create_unchecked_engine
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.recording.exchange import Exchange
@@ -76,13 +77,16 @@ def _empty_database() -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         Path(folder).chmod(0o755)
         running = start_embedded_postgres(Path(folder) / "var")
-        app = create_app(Settings(database_url=running.url, data_dir=Path(folder) / "var", log_level="WARNING"))
-        with app.app_context():
-            upgrade()
-        made = services_of(app.extensions)
-        yield made.writer_engine
-        made.close()
-        running.stop()
+        settings = Settings(database_url=running.url, data_dir=Path(folder) / "var", log_level="WARNING")
+        app = create_app(settings)
+        prepare_database(app)
+        engine = create_unchecked_engine(running.url, settings)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+            services_of(app.extensions).close()
+            running.stop()
 
 
 def _time_delivery(where: str, engine: Engine, number: int) -> None:

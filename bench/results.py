@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 
 from bench.figures import Figures
+from bench.peers import REQUIREMENTS
 from bench.programs import BenchmarkError
 from bench.running import ROOT
 
@@ -71,10 +71,10 @@ def machine() -> dict[str, Any]:
     """Describe this machine."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
-        "load": round(os.getloadavg()[0], 2),
+        "load": round(psutil.getloadavg()[0], 2),
     }
 
 
@@ -84,7 +84,7 @@ def versions() -> dict[str, str]:
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
-    return found
+    return found | {name: requirement.rpartition("==")[2] for name, requirement in REQUIREMENTS.items()}
 
 
 def _processor() -> str:

@@ -116,8 +116,6 @@ def _measure_create_app(name: str, root: Path, settings: dict[str, str], figures
     )
     words = done.stdout.split()
     if len(words) != 2:
-        raise BenchmarkError(
-            "create_app failed in front of the fake engine; run python -m bench.first_byte 9999 to see why."
-        )
+        raise BenchmarkError("create_app failed in front of the fake engine.")
     figures.add(("startup", "PostgreSQL runs", name), "imports", float(words[0]), "s")
     figures.add(("startup", "PostgreSQL runs", name), "create_app to first byte", float(words[1]), "s")

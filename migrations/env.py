@@ -12,8 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.database.deadlines import without_deadline
 from mistral_api.database.errors import unusable_sentence
-from mistral_api.database.ownership import require_own_tables
 from mistral_api.database.migration import CONNECTION
+from mistral_api.database.ownership import require_own_tables
 from mistral_api.database.search_path import create_schema
 from mistral_api.database.tables import all_metadata
 from mistral_api.system.exit_codes import ExitCode

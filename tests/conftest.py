@@ -42,7 +42,7 @@ def pytest_configure() -> None:
 
 def pytest_unconfigure() -> None:
     """Delete what the run has left, the project's folder among it."""
-    os.environ.pop(PROJECT_VARIABLE)
+    os.environ.pop(PROJECT_VARIABLE, None)
     delete_run_folder()
 
 

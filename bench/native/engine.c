@@ -1,12 +1,15 @@
 /* A fake model server that speaks llama.cpp's protocol as fast as a socket allows: one thread, one epoll.
 
-   engine [--port N] [--tokens N] [--rate N] [--wait-ms N] [--context N]
+   engine [--port N] [--tokens N] [--rate N] [--wait-ms N] [--context N] [--die-with-parent 1]
 
-   It prints its port, and serves loopback until it is ended: GET /health, /v1/models, /props, /slots, /metrics;
-   POST /v1/chat/completions, /v1/completions, /apply-template, /tokenize. An answer has `--tokens` tokens, or as many
-   as the request's max_tokens says, at `--rate` tokens a second (0: all at once), the first after `--wait-ms`. Words
-   `tokens=N`, `rate=N` and `wait=N` in the text of a request count more, so that they pass any proxy. */
+   It prints its port, and serves loopback until it, or with --die-with-parent its parent, is ended: GET /health,
+   /v1/models, /props, /slots, /metrics; POST /v1/chat/completions, /v1/completions, /apply-template, /tokenize. An
+   answer has `--tokens` tokens, or as many as the request's max_tokens says, at `--rate` tokens a second (0: all at
+   once), the first after `--wait-ms`. Words `tokens=N`, `rate=N` and `wait=N` in the text of a request count more, so
+   that they pass any proxy. */
 #include "common.h"
+
+#include <sys/prctl.h>
 
 #define MODEL "fake-engine"
 #define LARGEST_BODY (64u << 20)
@@ -402,6 +405,7 @@ int main(int count, char **words) {
     settings.rate = number_option(count, words, "--rate", 0);
     settings.wait = number_option(count, words, "--wait-ms", 0) / 1000;
     settings.context = (long)number_option(count, words, "--context", 1 << 20);
+    if (number_option(count, words, "--die-with-parent", 0) > 0) prctl(PR_SET_PDEATHSIG, SIGTERM);
     raise_file_limit();
     poller = epoll_create1(EPOLL_CLOEXEC);
     int listener = listen_on((int)number_option(count, words, "--port", 0));

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +19,6 @@ from typing import TypeVar
 from mistral_api.event_loop.task import Task, current_task
 
 T = TypeVar("T")
-
-_HAS_POLL = hasattr(select, "poll")
 
 
 def in_task() -> bool:
@@ -54,7 +53,7 @@ def forget(connection: socket.socket) -> None:
 
 
 def _poll(connection: socket.socket, seconds: float | None, *, writing: bool) -> bool:
-    if not _HAS_POLL:
+    if sys.platform == "win32":  # has no poll
         waits = ([], [connection], [connection]) if writing else ([connection], [], [])
         return any(select.select(*waits, seconds))
     poller = select.poll()
@@ -69,6 +68,15 @@ def sleep(seconds: float) -> None:
         time.sleep(seconds)
     else:
         Signal().wait(seconds)
+
+
+def give_turn() -> None:
+    """Let all others of the event loop go on, where a task has much to do at once. On a thread this does nothing."""
+    task = current_task()
+    if task is not None:
+        turn = Signal()
+        task.loop.call_soon(turn.set)
+        turn.wait()
 
 
 def aside(function: Callable[[], T]) -> T:

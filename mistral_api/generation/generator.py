@@ -9,6 +9,7 @@ from functools import partial
 from mistral_api.constraints.gate import AdmittedConstraints
 from mistral_api.conversations.history import ContinuedSession, SessionHistory
 from mistral_api.conversations.session_resolver import ResolvedSession, SessionResolver
+from mistral_api.errors import ModelUnavailable
 from mistral_api.generation.answer_cache import AnswerCache, CacheLookup, OpenStream
 from mistral_api.generation.custom_inputs import input_constraints
 from mistral_api.generation.declared_tools import chat_catalogue
@@ -305,12 +306,16 @@ class Generator:
         count = _slots_for(request)
         call.check = partial(self._checker.accepts, planned.endpoint, request)
         with call.trace.span("queue", wait="slot"):
-            release = self._gate.enter(source.owner, count, call, continues=request is not planned.plan.requests[0])
-            placed = PlacedRequest(request, release)
+            placed = PlacedRequest(request, self._gate.enter(source.owner, count, call))
         try:
             placed = self._place(placed, source, count)
             call.trace.begin_upstream()
             response = self._client.request(planned.path, placed.request, call)
+        except ModelUnavailable as error:
+            # Those who have waited here as long as this one has for the model server need not wait for it once more.
+            self._gate.give_up(error, self._client.wait_seconds)
+            placed.end()
+            raise
         except BaseException:
             placed.end()
             raise

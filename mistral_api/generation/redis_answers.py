@@ -11,10 +11,12 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from redis import Redis, RedisError, WatchError
 
+from mistral_api.event_loop import waiting
 from mistral_api.generation.answer_storage import AnswerStorage, Version
 from mistral_api.system.logs import ThrottledWarning
 
@@ -46,8 +48,9 @@ class RedisAnswers(AnswerStorage):
 
     def find(self, owner: str, key: str) -> tuple[bytes | None, Version | None]:
         """Return what is there now, in one round trip."""
-        if self._away:
-            return None, None
+        return (None, None) if self._away else waiting.aside(partial(self._find, owner, key))
+
+    def _find(self, owner: str, key: str) -> tuple[bytes | None, Version | None]:
         names = _Names(owner)
         with self._failures_noted():
             self._retry_forgetting()
@@ -57,8 +60,10 @@ class RedisAnswers(AnswerStorage):
 
     def keep(self, owner: str, key: str, answer: bytes, version: Version | None) -> None:
         """Keep an answer in one transaction, which fails where something is forgotten meanwhile."""
-        if version is None or self._away:
-            return
+        if version is not None and not self._away:
+            waiting.aside(partial(self._keep, owner, key, answer, version))
+
+    def _keep(self, owner: str, key: str, answer: bytes, version: Version) -> None:
         names = _Names(owner)
         with self._failures_noted(), self._client.pipeline() as pipe, contextlib.suppress(WatchError):
             pipe.watch(names.forgotten, _CLEARED)

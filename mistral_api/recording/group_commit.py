@@ -216,12 +216,15 @@ class GroupCommit:
 
     def _lead_in_loop(self) -> None:
         """Commit what tasks have queued, in the loop itself. Whatever is in the way is for the thread."""
+        began = time.monotonic()
         with self._mutex:
             self._called_loop = None
-            group = self._take_group()
+            may = self._may_lead_in_loop(began)  # more may have come meanwhile
+            group = self._take_group() if may else []
+            if not may and not self._busy:
+                self._call_thread()
         if not group:
             return
-        began = time.monotonic()
         try:
             self._commit_at_once(group)
         except Exception:  # noqa: BLE001 - the thread meets it again, and tells each its own

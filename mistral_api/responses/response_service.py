@@ -91,6 +91,7 @@ class ResponseService:
     ) -> PlannedAnswer:
         """Have the response generated while its client does something else, or follows it."""
         _require_stored_text(exchange.record)
+        call.promised = True
         chat_payload = self._chat_payload(prepared, call)
         size = len(orjson.dumps(chat_payload))
         self._background.require_room(size)

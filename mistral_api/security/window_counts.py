@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 from limits.errors import StorageError
 
 from mistral_api.errors import Unavailable
+from mistral_api.event_loop import waiting
 from mistral_api.system.logs import ThrottledWarning
 
 log = logging.getLogger(__name__)
@@ -167,11 +168,12 @@ class WindowCounts:
             self._memory.acquire_sliding_window_entry(name, _NO_LIMIT, WINDOW_SECONDS, amount)
 
     def _ask(self, ask: Callable[[SlidingWindows], T]) -> T:
-        if self._shared is None:
+        shared = self._shared
+        if shared is None:
             return ask(self._memory)
         if self._clock() >= self._away_until:
             try:
-                return ask(self._shared)
+                return waiting.aside(lambda: ask(shared))
             except StorageError as error:
                 self._away_until = self._clock() + AWAY_SECONDS
                 # The type alone: a message of the driver may quote the URL with its password.

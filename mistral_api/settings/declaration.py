@@ -173,7 +173,7 @@ class Settings:
         default_text="134217728 (128 MiB)",
     )
     max_connections: int = _setting(
-        whole_number(16, 100_000), 1000, "most open connections; beyond, those without a request are closed"
+        whole_number(16, 100_000), 8192, "most open connections; beyond, those without a request are closed"
     )
     max_connections_per_address: int = _setting(
         whole_number(0, 100_000),

@@ -58,6 +58,7 @@ class UpstreamCall:
         "check",
         "is_notified",
         "place",
+        "promised",
         "queue_position",
         "reason",
         "trace",
@@ -80,6 +81,8 @@ class UpstreamCall:
         # where it did not.
         self.place: QueuePlace | None = None
         self.queue_position = 0
+        # Whether the client has been told already that an answer comes: the request is never one too many then.
+        self.promised = False
         # Whether the model server has begun to answer; and what asks it, until then, whether it takes the request.
         self.answered = False
         self.check: Check | None = None

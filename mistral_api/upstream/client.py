@@ -67,7 +67,7 @@ class ModelServerClient:
         self._outage = None if self.supervised else Outage(self.base_url, settings.model_wait_seconds)
         self._given_up = given_up if self._outage is None else self._outage.reason_not_to_wait
         self._being_started = being_started
-        self._wait_seconds = settings.model_wait_seconds
+        self.wait_seconds = settings.model_wait_seconds
         self._hang_seconds = settings.hang_seconds
         self._deadlines = (settings.model_connect_seconds, settings.model_read_seconds)
         self._key = ServerKey(settings, server_name)
@@ -92,7 +92,7 @@ class ModelServerClient:
         """
         require_no_addresses(payload)
         body = None if payload is None else orjson.dumps(payload)
-        retries = RetryPolicy(self._wait_seconds, self._hang_seconds, self._given_up)
+        retries = RetryPolicy(self.wait_seconds, self._hang_seconds, self._given_up)
         self._watcher.add(call)
         try:
             while True:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from mistral_api.errors import ApiError, ModelTimeout, Unavailable
+from mistral_api.errors import ApiError, ModelTimeout, ModelUnavailable, Unavailable
 from mistral_api.event_loop import waiting
 from mistral_api.event_loop.waiting import Signal
 from mistral_api.upstream.cancellation import WATCH_INTERVAL_SECONDS, UpstreamCall
@@ -59,18 +59,18 @@ class SlotGate:
         # Told how long each generation waited that had to, in seconds.
         self.on_wait: Callable[[float], None] = _tell_nobody
 
-    def enter(self, owner: str, count: int, call: UpstreamCall, *, continues: bool = False) -> Release:
+    def enter(self, owner: str, count: int, call: UpstreamCall) -> Release:
         """Return once a request that takes ``count`` slots may be sent. What is returned has to be called at its end.
 
-        ``continues``: the request is a further part of an answer that has begun, and so never one too many. Raises what
-        ends the call, Unavailable (``overloaded``) where too many wait, ModelTimeout, and what its place is refused
-        with.
+        Raises what ends the call, Unavailable (``overloaded``) where too many wait, unless the client has been promised
+        an answer, ModelTimeout, and what the place of the request is refused with.
         """
         waiter = Waiter(owner, count if self._slots is None else min(count, self._slots))
+        waiter.arrived = self._clock()
         with self._lock:
             if self._closed:
                 raise cancelled_error("shutdown")
-            if not continues:
+            if not (call.promised or call.answered):
                 self._require_room()
             self._queue.add(waiter)
             self._admit()
@@ -97,6 +97,15 @@ class SlotGate:
     def idle(self) -> bool:
         """Whether no generation waits, or is under way."""
         return not self._queue.busy and not len(self._queue)
+
+    def give_up(self, error: ModelUnavailable, seconds: float) -> None:
+        """Refuse those who have waited for so long, as one was that had its turn: the model server does not come."""
+        latest = self._clock() - seconds
+        with self._lock:
+            waiters = [waiter for waiter in self._queue.waiters() if waiter.arrived <= latest]
+        for waiter in waiters:  # each with an error of its own: they get headers
+            waiter.refusal = ModelUnavailable(error.message, code=error.code, retry_after=error.retry_after or 1)
+            waiter.wake()
 
     def close(self) -> None:
         """Admit nobody any more; those that wait end at once."""
@@ -144,7 +153,7 @@ class SlotGate:
 
     def _wait(self, waiter: Waiter, call: UpstreamCall) -> None:
         """Return once a request is admitted. Raises what ends its wait."""
-        began = self._clock()
+        began = waiter.arrived
         call.queue_position = call.queue_position or waiter.position
         call.place = _Place(self, waiter)
         try:

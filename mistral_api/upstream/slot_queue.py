@@ -23,14 +23,14 @@ class Waiter:
     generations have their turn until it has its own, as far as that was known when it was last looked at.
     """
 
-    __slots__ = ("admitted", "began", "count", "number", "owner", "position", "refusal", "signal")
+    __slots__ = ("admitted", "arrived", "began", "count", "number", "owner", "position", "refusal", "signal")
 
     def __init__(self, owner: str, count: int) -> None:
         self.owner, self.count = owner, count
         self.admitted = False
         self.number = self.position = 0
-        # When it got its slots.
-        self.began = 0.0
+        # When it came, and when it got its slots.
+        self.arrived = self.began = 0.0
         self.signal: Signal | None = None
         # What its wait ends with, where it is refused while it waits.
         self.refusal: ApiError | None = None

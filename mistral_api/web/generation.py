@@ -28,10 +28,11 @@ EVENTS, LINES = "text/event-stream; charset=utf-8", "application/x-ndjson"
 
 def request_context(body: object) -> RequestContext:
     """Return the current request, with its decoded body."""
-    call = UpstreamCall(asks_whether_client_left(request.environ))
+    # Our web server tells when the client has left; of others some can be asked.
     on_disconnect = request.environ.get(ON_DISCONNECT)
+    call = UpstreamCall(asks_whether_client_left(request.environ), is_notified=on_disconnect is not None)
     if on_disconnect is not None:
-        on_disconnect(lambda: call.cancel("client"))
+        on_disconnect(call.client_left)
     call.trace = open_request().trace
     headers = RequestHeaders.from_environ(request.environ)
     return RequestContext(

@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app, g
+from flask.ctx import RequestContext
 from flask.globals import request_ctx
 
 from mistral_api.errors import ApiError, internal_error
@@ -56,7 +57,7 @@ class LazyResponse(Response):
         """``make`` returns the response, or raises, outside of the request's context. ``abandon`` is called in its
         place where the client leaves before anything was asked for.
         """
-        super().__init__()
+        super().__init__(content_type="application/json")
         self._make = make
         self._abandon = abandon
         self.early = early
@@ -101,14 +102,15 @@ class _ErrorResponses:
 
     def __init__(self) -> None:
         self._app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        self._context = request_ctx.copy()
-        self._globals: dict[str, Any] = {name: g.get(name) for name in g}
+        # What is needed of them costs too much to be copied for a failure that seldom comes.
+        self._context: RequestContext = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        self._globals: Any = g._get_current_object()
 
     def response(self, error: Exception) -> Response:
         """Return the response to a failure, with the headers of all responses."""
-        with self._context:
-            for name, value in self._globals.items():
-                setattr(g, name, value)
+        with self._context.copy():
+            for name in self._globals:
+                setattr(g, name, self._globals.get(name))
             made = self._app.make_response(self._app.handle_user_exception(error))
             return self._app.process_response(made)
 

@@ -37,7 +37,8 @@ def _write_until_the_power_fails(disk: FailingDisk, sync: str) -> list[int]:
         disk.fail()
         # Also what it says afterwards: an answer that is given then has to be on the disk as well.
         writer.kill()
-        rest, _ = writer.communicate(timeout=SECONDS)
+        rest = writer.stdout.read()
+        writer.wait(SECONDS)
     disk.unmount()
     disk.mount()
     return [int(line) for line in (*lines, *rest.splitlines(keepends=True)) if line.endswith(b"\n")]

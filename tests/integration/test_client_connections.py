@@ -235,13 +235,15 @@ def test_clients_that_read_nothing_hold_little_together(tmp_path: Path) -> None:
 
 
 def test_reserved_paths_are_answered_while_every_thread_streams(tmp_path: Path) -> None:
-    with running_web_server(tmp_path, max_queued_requests=10) as server, opened(server, 4, get("/stream")):
+    stream = post(0, path="/stream")
+    reserved = ("/health/live", "/health", "/health/ready", "/metrics", "/v1/keys", "/v1/keys/abc", "/v1/models", "/")
+    with running_web_server(tmp_path, max_queued_requests=10) as server, opened(server, 4, stream):
         wait_for(lambda: server.app.streams == 4, "streams on all threads")
-        with opened(server, 10, get("/stream")):
-            for path in ("/health/live", "/health", "/health/ready", "/metrics", "/v1/keys", "/v1/keys/abc"):
+        with opened(server, 10, stream):
+            for path in reserved:
                 assert server.ask(path, 2)[0] == 200
             wait_for(lambda: server.connections.count(Phase.SERVED) == 14, "ten that wait")
-            with server.connect(get("/v1/models")) as connection:
+            with server.connect(stream) as connection:
                 received = read_to_end(connection)
             assert_refused(received, 503)
             assert b"\r\nRetry-After: 5\r\n" in received

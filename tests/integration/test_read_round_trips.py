@@ -18,6 +18,8 @@ from sqlalchemy import Engine
 
 from bench.delay import DelayedProxy, delayed_proxy
 from mistral_api import create_app
+from mistral_api.delivery.gpu_sampler import GpuSampler
+from mistral_api.delivery.housekeeping import Housekeeping
 from mistral_api.errors import Unavailable
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.recording.exchange import Exchange
@@ -52,6 +54,9 @@ def _exchanges() -> list[Exchange]:
 def only_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let an application start nothing but its recorder: whatever else asks PostgreSQL would be counted too."""
     monkeypatch.setattr(Services, "start", lambda services: services.recorder.start())
+    for part in (Housekeeping, GpuSampler):
+        for method in ("start", "close"):
+            monkeypatch.setattr(part, method, lambda _part: None)
 
 
 @pytest.fixture

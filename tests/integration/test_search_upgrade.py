@@ -19,6 +19,7 @@ from mistral_api.delivery.search_backfill import SearchCompletion
 from mistral_api.embedded.postgres import start_embedded_postgres
 from mistral_api.services import services_of
 from mistral_api.settings import Settings
+from mistral_api.web.migration_commands import add_migration_commands
 from tests.support.conversations import conversation_lister, start_conversation, user
 from tests.support.databases import open_cursor, rows_of, superuser_url
 from tests.support.processes import temporary_data_dir
@@ -45,6 +46,7 @@ def app() -> Iterator[Flask]:
     with temporary_data_dir() as data_dir:
         running = start_embedded_postgres(data_dir)
         made = create_app(Settings(database_url=running.url, data_dir=data_dir))
+        add_migration_commands(made)
         yield made
         services_of(made.extensions).close()
         running.stop()
@@ -220,6 +222,7 @@ def test_role_that_may_not_create_extensions_migrates_and_searches(
     as_limited = own.set(username="limited", password="limited").render_as_string(hide_password=False)
     with temporary_data_dir() as data_dir:
         app = create_app(Settings(database_url=as_limited, data_dir=data_dir))
+        add_migration_commands(app)
         with app.app_context():
             upgrade()
         engine = services_of(app.extensions).engine

@@ -36,8 +36,8 @@ def make_run_folder() -> Path:
 def _delete_left(disk: Path) -> None:
     """Delete the folders of runs that were killed."""
     for folder in disk.glob(f"{_PREFIX}*"):
-        pid = int(folder.name.removeprefix(_PREFIX))
-        if pid == os.getpid() or not psutil.pid_exists(pid):
+        pid = folder.name.removeprefix(_PREFIX)
+        if pid.isdecimal() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -56,5 +56,6 @@ def run_folder() -> Path:
 
 def delete_run_folder() -> None:
     """Delete the folder of the run, in its first process: workers may be ended before they come to that."""
-    if os.environ.get("PYTEST_XDIST_WORKER") is None:
-        shutil.rmtree(os.environ.pop(_VARIABLE), ignore_errors=True)
+    folder = os.environ.pop(_VARIABLE, None)
+    if folder is not None and os.environ.get("PYTEST_XDIST_WORKER") is None:
+        shutil.rmtree(folder, ignore_errors=True)

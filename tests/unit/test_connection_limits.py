@@ -15,7 +15,7 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, int(sys.argv[1])))
 from mistral_api.serving.connection_limits import connection_limits
 from mistral_api.settings import Settings
-print(connection_limits(Settings()).connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print(connection_limits(Settings(max_connections=1000)).connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
 

@@ -146,6 +146,24 @@ def test_many_tasks_wait_at_once_on_one_thread(loop: EventLoop) -> None:
     assert all(ended.acquire(timeout=SECONDS) for _ in range(500))
 
 
+def test_a_task_that_has_much_to_do_gives_others_their_turn(loop: EventLoop) -> None:
+    done = waiting.Signal()
+
+    def work() -> int:
+        rounds = 0
+        while not done.is_set:
+            rounds += 1
+            waiting.give_turn()
+        return rounds
+
+    def end() -> None:
+        waiting.sleep(0.01)
+        done.set()
+
+    loop.spawn(end)
+    assert run_as_task(loop, work) > 1
+
+
 def test_each_task_has_its_own_context(loop: EventLoop) -> None:
     def name_after_a_wait(name: str) -> str:
         _name.set(name)

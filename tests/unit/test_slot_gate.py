@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mistral_api.errors import ApiError, ModelTimeout, Unavailable
+from mistral_api.errors import ApiError, ModelTimeout, ModelUnavailable, Unavailable
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest, context_exceeded
@@ -160,6 +160,24 @@ def test_all_waits_end_when_the_server_stops(requests: Requests) -> None:
     assert len(requests.failures) == 3
 
 
+def test_who_has_waited_as_long_as_one_that_met_no_model_server_is_refused_with_it() -> None:
+    now = [0.0]
+    requests = Requests(SlotGate(1, 600, clock=lambda: now[0]))
+    for name in ("a1", "a2", "b1"):
+        requests.send(name)
+    now[0] = 20.0
+    requests.send("b2")
+    now[0] = 30.0
+    error = ModelUnavailable("It does not come.", retry_after=7)
+    requests.gate.give_up(error, 30.0)
+    wait_for(lambda: len(requests.failures) == 2, "the refusals")
+    assert {(type(failure), failure.message, failure.retry_after) for failure in requests.failures} == {
+        (ModelUnavailable, "It does not come.", 7)
+    }
+    assert len({id(failure) for failure in (error, *requests.failures)}) == 3
+    assert requests.end("a1") == "b2"
+
+
 def test_an_unknown_number_of_slots_holds_nothing_back_below_the_bound() -> None:
     gate = SlotGate(None, 1, most_waiting=6)
     releases = [gate.enter(owner, 1, UpstreamCall()) for owner in "abcabc"]
@@ -183,13 +201,14 @@ def test_one_too_many_is_refused_at_once_and_counted(loop: EventLoop | None) -> 
     full.gate.require_room()
 
 
-def test_a_further_part_of_an_answer_is_never_one_too_many() -> None:
+@pytest.mark.parametrize("reason", ["promised", "answered"])
+def test_what_was_promised_and_a_further_part_of_an_answer_are_never_one_too_many(reason: str) -> None:
     gate = SlotGate(1, 30, most_waiting=0)
     call = UpstreamCall()
-    release = gate.enter("a", 1, call, continues=True)
     with pytest.raises(Unavailable):
         gate.enter("a", 1, call)
-    release()
+    setattr(call, reason, True)
+    gate.enter("a", 1, call)()
 
 
 def test_who_is_refused_is_told_how_long_the_queue_takes() -> None:
@@ -202,7 +221,9 @@ def test_who_is_refused_is_told_how_long_the_queue_takes() -> None:
         return caught.value.retry_after
 
     def hold(seconds: float) -> None:
-        release = gate.enter("a", 1, UpstreamCall(), continues=True)
+        call = UpstreamCall()
+        call.promised = True
+        release = gate.enter("a", 1, call)
         now[0] += seconds
         release()
 

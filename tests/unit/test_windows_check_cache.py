@@ -61,7 +61,7 @@ def test_interrupted_part_leaves_nothing_that_looks_complete(tmp_path: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         Cache(tmp_path).part("packages", "recipe", interrupted)
-    (tmp_path / "making-by-a-killed-process").mkdir()
+    (tmp_path / "making-packages-by-a-killed-process").mkdir()
     make = _Maker()
     Cache(tmp_path).part("packages", "recipe", make)
     assert make.made == 1

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -76,8 +77,9 @@ def _run(report: Report, lanes: dict[str, Lane]) -> None:
         Step("packages for Windows", lambda: packages_part(cache).name),
         Step("shims", lambda: shims_part(cache).name),
     ]
-    if not report.run(parts):
-        return
+    with ThreadPoolExecutor() as pool:  # each mostly waits for the package index
+        if not all(list(pool.map(lambda step: report.run([step]), parts))):
+            return
     with _work_folder(cache.folder) as folder:
         threads = [
             threading.Thread(target=_run_lane, args=(report, name, lane, cache, folder / name), name=name)

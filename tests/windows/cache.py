@@ -30,7 +30,7 @@ def cache_folder() -> Path:
 
 
 class Cache:
-    """The parts in one folder. Processes take turns."""
+    """The parts in one folder. Those who want the same part take turns."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder where it is missing."""
@@ -40,18 +40,18 @@ class Cache:
     def part(self, name: str, recipe: str, make: Callable[[Path], None]) -> Path:
         """Return the folder of a part. ``make`` fills an empty one where there is no intact one of this recipe."""
         path = self.folder / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
-        with FileLock(self.folder / "lock", timeout=LOCK_SECONDS):
+        with FileLock(self.folder / f"lock-{name}", timeout=LOCK_SECONDS):
             if not is_intact(path):
-                self._make(path, make)
+                self._make(name, path, make)
             os.utime(path)
             self._delete_unused(name)
         return path
 
-    def _make(self, path: Path, make: Callable[[Path], None]) -> None:
+    def _make(self, name: str, path: Path, make: Callable[[Path], None]) -> None:
         shutil.rmtree(path, ignore_errors=True)
-        for left in self.folder.glob("making-*"):  # by a check that was killed: we have the lock
+        for left in self.folder.glob(f"making-{name}-*"):  # by a check that was killed: we have the lock
             shutil.rmtree(left, ignore_errors=True)
-        new = Path(tempfile.mkdtemp(prefix="making-", dir=self.folder))
+        new = Path(tempfile.mkdtemp(prefix=f"making-{name}-", dir=self.folder))
         try:
             make(new)
             (new / MANIFEST).write_text(json.dumps(dict(_digests(new))), encoding="utf-8")

@@ -1,0 +1,103 @@
+"""The fake engine and the generator of load of ``bin/bench``: what one sends, and what the other counts of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from bench.__main__ import GROUPS, PARTS, SCENARIOS
+from bench.programs import BenchmarkError, FakeEngine, fake_engine, generate_load, program
+from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[FakeEngine]:
+    """The fake engine, whose answers have three tokens."""
+    with fake_engine(tokens=3) as running:
+        yield running
+
+
+def _post(engine: FakeEngine, **fields: object) -> requests.Response:
+    body = {"messages": [{"role": "user", "content": "Hello."}], **fields}
+    return requests.post(f"http://127.0.0.1:{engine.port}/v1/chat/completions", json=body, timeout=10)
+
+
+def test_it_looks_like_llama_cpp(engine: FakeEngine) -> None:
+    answers = {
+        path: requests.get(f"http://127.0.0.1:{engine.port}{path}", timeout=10).json()
+        for path in ("/health", "/v1/models", "/props", "/slots")
+    }
+    assert answers["/health"] == {"status": "ok"}
+    assert answers["/v1/models"]["data"][0]["owned_by"] == "llamacpp"
+    assert answers["/props"]["total_slots"] == len(answers["/slots"])
+
+
+def test_an_answer_has_as_many_tokens_as_are_asked_for(engine: FakeEngine) -> None:
+    assert _post(engine).json()["usage"]["completion_tokens"] == 3
+    answer = _post(engine, max_tokens=5).json()
+    assert answer["choices"][0]["message"]["content"] == " word" * 5
+    assert answer["timings"]["predicted_n"] == 5
+
+
+def test_a_stream_is_one_of_llama_cpp(engine: FakeEngine) -> None:
+    response = _post(engine, max_tokens=2, stream=True, stream_options={"include_usage": True})
+    assert response.headers["Transfer-Encoding"] == "chunked"
+    events = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    assert events.pop() == "[DONE]"
+    chunks = [json.loads(event) for event in events]
+    assert [choice["delta"].get("content") for chunk in chunks for choice in chunk["choices"]] == [
+        None,
+        " word",
+        " word",
+        None,
+    ]
+    assert chunks[-1]["usage"]["completion_tokens"] == 2
+
+
+def test_requests_are_counted_with_their_times(engine: FakeEngine) -> None:
+    found = generate_load("requests", engine.port, {"messages": []}, clients=4, seconds=0.2, warm_up=0)
+    assert set(found["statuses"]) == {"200"}
+    assert found["connections"] == 4  # each keeps its own
+    assert found["closed"] == 0
+    latency = found["latency"]
+    assert latency["count"] == found["statuses"]["200"]
+    assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
+
+
+def test_the_events_of_streams_are_counted_and_their_pace_is_kept(engine: FakeEngine) -> None:
+    body = {"messages": [{"role": "user", "content": "rate=100 tokens=20 wait=50"}], "stream": True}
+    found = generate_load("streams", engine.port, body, clients=10, deadline=10)
+    assert (found["complete"], found["unfinished"]) == (10, 0)
+    # The role, the tokens, the end and [DONE] of each.
+    assert found["events"] == 10 * (1 + 20 + 1 + 1)
+    assert found["first"]["p50"] >= 50
+    assert found["latency"]["p50"] >= 50 + 19 * 10
+
+
+def test_what_nobody_listens_on_is_counted_as_failed() -> None:
+    with fake_engine() as ended:
+        port = ended.port
+    found = generate_load("streams", port, {"messages": []}, clients=3, deadline=5)
+    assert (found["complete"], found["closed"]) == (0, 3)
+
+
+def test_a_machine_without_a_compiler_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BenchmarkError, match="a C compiler named 'cc' is needed"):
+        program("engine")
+
+
+def test_the_documentation_has_every_scenario() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\| `([a-z-]+)` \|", text.split("## Scenarios")[1], flags=re.MULTILINE)
+    assert sorted(documented) == sorted([*SCENARIOS, *GROUPS, *PARTS])
