@@ -40,16 +40,22 @@ class DatabaseProbe:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database-probe")
         self._lock = threading.Lock()
         self._running: Future[DatabaseHealth] | None = None
+        # A check that somebody has waited for in vain: nobody else waits for it.
+        self._overdue: Future[DatabaseHealth] | None = None
 
     def check(self) -> DatabaseHealth:
-        """Return the health of PostgreSQL within CHECK_TIMEOUT_SECONDS. A check that still runs is waited for again."""
+        """Return the health of PostgreSQL within CHECK_TIMEOUT_SECONDS.
+
+        A check that takes longer is waited for once: until it has ended, others are told at once.
+        """
         with self._lock:
             if self._running is None or self._running.done():
                 self._running = self._executor.submit(self._query)
             running = self._running
         try:
-            return running.result(timeout=CHECK_TIMEOUT_SECONDS)
+            return running.result(timeout=0 if running is self._overdue else CHECK_TIMEOUT_SECONDS)
         except FutureTimeoutError:
+            self._overdue = running
             return _unavailable(f"{self._address}: it did not answer within {CHECK_TIMEOUT_SECONDS:g} s")
         except SQLAlchemyError as error:
             return _unavailable(error_message(error))

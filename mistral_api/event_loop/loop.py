@@ -199,9 +199,9 @@ class EventLoop:
         """Return True once a file descriptor can be read, or False after ``seconds``. The task calls this."""
         watch = self._watches.get(number) or self._watch_of(number)
         watch.reader = task
-        if not watch.events & _READ:
-            self._update(watch)
         try:
+            if not watch.events & _READ:
+                self._update(watch)
             return self._wait(task, seconds)
         finally:
             watch.reader = None
@@ -210,8 +210,8 @@ class EventLoop:
         """Return True once a file descriptor can be written, or False after ``seconds``. The task calls this."""
         watch = self._watch_of(number)
         watch.writer = task
-        self._update(watch)
         try:
+            self._update(watch)
             return self._wait(task, seconds)
         finally:
             watch.writer = None
@@ -247,7 +247,7 @@ class EventLoop:
     def _run_once(self) -> None:
         for key, events in self._selector.select(self._pause()):
             watch: _Watch = key.data
-            if events & _READ:
+            if events & _READ and watch.events & _READ:  # not forgotten meanwhile
                 self._note_readable(watch)
             if events & _WRITE and watch.events & _WRITE:
                 self._note_writable(watch)

@@ -191,6 +191,7 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
 
     def _run(self, task: Any, step: Callable[[], None]) -> None:
         """Do one step of an answer. A step that fails ends the connection, with an error where nothing was sent."""
+        unforeseen = False
         try:
             step()
             return
@@ -200,10 +201,12 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
             log.debug("the connection failed while %s was served: %s", task.request.path, error)
         except Exception:
             log.exception("unforeseen failure in %s", task.request.path)
-            if not task.wrote_header and not task.request.error:
-                task.request.error = internal_error()
-                RefusalTask(self, task.request).service()
+            unforeseen = True
         task.failed = task.close_on_finish = True
+        if unforeseen and not task.wrote_header and not task.request.error:
+            task.request.error = internal_error()
+            refusal = RefusalTask(self, task.request)
+            self._run(refusal, refusal.service)
 
     def _end_request(self, task: Any) -> None:
         """Go on to the next request of the connection, or close it."""
@@ -281,7 +284,9 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
         """Send what waits. The connection of a refused request is not closed at once."""
         if self.refused and self.close_when_flushed and not self.will_close:
             self._flush_exception(self._flush_some)
-            if self.connected and not self.will_close and not self.total_outbufs_len:
+            if not self.connected:  # the client has reset the connection, which is closed
+                return
+            if not self.will_close and not self.total_outbufs_len:
                 self._linger()
                 return
         super().handle_write()

@@ -9,10 +9,14 @@ from waitress import wasyncore
 from mistral_api.settings import Settings
 from mistral_api.system.open_files import allow_open_files
 
-# Files beside those of connections: the journal, the database, logs, the model server's connections, spooled bodies.
+# Files beside those of connections: the journal, the database, logs, idle connections to the model server, spooled
+# bodies.
 OTHER_FILES = 600
-# Where the system has no poll(), select() takes 512 sockets (Windows, CPython's FD_SETSIZE).
-SELECT_CONNECTIONS = 400
+# A client that waits for a generation has a connection to the model server too.
+FILES_A_CLIENT = 2
+# Where the system has no poll(), select() takes 512 sockets (Windows, CPython's FD_SETSIZE): those of clients, of their
+# generations, the surplus, and idle ones.
+SELECT_CONNECTIONS = 170
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,10 @@ class ConnectionLimits:
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
     """Return the bounds for these settings, on this system. Raises the process's limit of open files if need be."""
-    files = allow_open_files(settings.max_connections + OTHER_FILES)
-    most = settings.max_connections if files is None else min(settings.max_connections, files - OTHER_FILES)
+    files = allow_open_files(settings.max_connections * FILES_A_CLIENT + OTHER_FILES)
+    most = settings.max_connections
+    if files is not None:
+        most = min(most, (files - OTHER_FILES) // FILES_A_CLIENT)
     if not hasattr(wasyncore.select, "poll"):
         most = min(most, SELECT_CONNECTIONS)
     return ConnectionLimits(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from waitress.channel import ClientDisconnected
+
 from mistral_api.event_loop.loop import EventLoop, LoopTimer
 from mistral_api.serving.response_task import ResponseTask
 
@@ -42,13 +44,18 @@ class Heartbeat:
 
     def _speak(self) -> None:
         make = self._task.while_waiting
-        said = None if make is None else make()
-        if said and self._is_silent():
-            self._task.write(said)
-        self._pieces = self._task.pieces_sent
-        self._schedule()
+        try:
+            said = None if make is None else make()
+            if said and self._is_silent():
+                self._task.write(said)
+        except ClientDisconnected:
+            self._stopped = True
+        finally:
+            self._pieces = self._task.pieces_sent
+            self._schedule()
 
     def _is_silent(self) -> bool:
         """Whether nothing was sent since the last time, and the client has all that was."""
         task = self._task
-        return not self._stopped and task.pieces_sent == self._pieces and not task.channel.total_outbufs_len
+        nothing_sent = task.pieces_sent == self._pieces and not task.channel.total_outbufs_len
+        return not self._stopped and nothing_sent and bool(task.channel.connected)

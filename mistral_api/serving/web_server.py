@@ -12,6 +12,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -181,21 +182,25 @@ class WebServer:
 
     def stop_accepting(self) -> None:
         """Close the listening socket; open connections stay open."""
-
         self._loop.call_soon(self._server.stop_accepting)
 
     def close(self) -> None:
-        """Let the threads end, send the rest of every response, and close every connection."""
+        """Let threads and tasks end, send the rest of every response, and close every connection."""
         self._server.task_dispatcher.shutdown()
-        deadline = time.monotonic() + FLUSH_SECONDS
-        while self._has_unsent() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        _poll_until(lambda: self._loop.tasks == 0, STOP_SECONDS)
+        _poll_until(lambda: not self._has_unsent(), FLUSH_SECONDS)
         self._loop.stop()
         self._thread.join(timeout=STOP_SECONDS)
         wasyncore.close_all(self._server._map)
 
     def _has_unsent(self) -> bool:
         return any(channel.total_outbufs_len for channel in list(self._server.active_channels.values()))
+
+
+def _poll_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def bind_listener(host: str, port: int) -> socket.socket:

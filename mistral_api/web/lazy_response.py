@@ -61,7 +61,7 @@ class LazyResponse(Response):
         self._make = make
         self._abandon = abandon
         self.early = early
-        self._errors = _ErrorResponses()
+        self._errors: _ErrorResponses | None = _ErrorResponses()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Return the body, which begins the response when it is iterated."""
@@ -73,12 +73,15 @@ class LazyResponse(Response):
 
     def make(self, has_begun: Callable[[], bool]) -> Response:
         """Return the response itself, or the one to its failure; in a stream that has begun meanwhile, its rest."""
+        errors, self._errors = self._errors, None  # a stream needs the context of its request no longer
         try:
             made = self._make()
-        except Exception as error:  # noqa: BLE001 - becomes a response, as Flask makes one of any failure of a view
+        except Exception as error:
             if self.early is not None and has_begun():
                 return _failed_stream(self.early, error)
-            return self._errors.response(error)
+            if errors is None:
+                raise
+            return errors.response(error)
         return made if has_begun() else self._complete(made)
 
     def begin(self, early: EarlyStream) -> Response:

@@ -180,6 +180,8 @@ def test_documented_commands_run(filled: Engine) -> None:
     documented = re.findall(r"`mistral-api ([a-z][^`]*)`", (ROOT / "docs" / "operation.md").read_text())
     assert {line.split()[0] for line in documented} == set(main.list_commands(click.Context(main)))
     for line in documented:
+        if line == "deliver":  # it runs until it is stopped: test_delivery_elsewhere.py
+            continue
         done = _run(filled, *line.split(), RETENTION_DAYS="90")
         assert done.exit_code == 0, f"{line}: {done.output}"
 

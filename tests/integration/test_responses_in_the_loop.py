@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.serving import heartbeat
+from mistral_api.serving import heartbeat, web_server
 from tests.support.processes import wait_for
 from tests.support.web_servers import TestServer, get, read_to_end, response_of, running_web_server
 
@@ -98,7 +98,16 @@ def test_a_client_is_told_that_its_response_is_waited_for(server: TestServer, mo
     assert received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
-def test_the_end_of_the_server_ends_what_waits(data_dir: Path) -> None:
+def test_the_end_of_the_server_waits_for_what_is_being_sent(data_dir: Path) -> None:
+    with running_web_server(data_dir) as server, server.connect(GET) as connection:
+        wait_for(lambda: server.app.streams == 1, "one waits")
+        threading.Timer(0.1, server.app.go_on.set).start()
+        server.web_server.close()
+        assert read_to_end(connection).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
+def test_the_end_of_the_server_ends_what_waits(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server, "STOP_SECONDS", 0.2)
     with running_web_server(data_dir) as server:
         connection = server.connect(GET)
         wait_for(lambda: server.app.streams == 1, "one waits")
