@@ -27,6 +27,7 @@ from bench.tables import render_comparison, render_table
 from bench.validation import measure_validation
 from bench.waiting import measure_waiting
 from bench.warm import measure_warm_restart
+from bench.wsgi_servers import WORKERS
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.exit_signals import exit_at_stop_signals
 
@@ -117,6 +118,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         without=frozenset(options.without),
         clients=tuple(options.clients),
         streams=tuple(options.streams),
+        servers=tuple(options.servers),
     )
 
 
@@ -139,6 +141,9 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, nargs="+", default=defaults.streams, help="default 32 300 1000")
     parser.add_argument("--peers", action="store_true", help="measure LiteLLM and llama-cpp-python's server too")
     parser.add_argument("--without", nargs="+", default=[], metavar="PATH", help="leave these out, such as nginx")
+    parser.add_argument(
+        "--servers", nargs="+", default=[], choices=WORKERS, help="measure our application under these web servers too"
+    )
     parser.add_argument(
         "--other", type=Path, metavar="DIR", help="measure the server of another checkout in turn with ours"
     )

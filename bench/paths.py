@@ -18,6 +18,7 @@ import psutil
 from bench.peers import LITELLM, running_litellm
 from bench.programs import BenchmarkError
 from bench.running import ROOT, ServerCommand, free_port, running_server, running_stack_of
+from bench.wsgi_servers import WORKERS, running_wsgi_server
 
 DIRECT, NGINX, RELAY, OURS = "direct", "nginx", "relay", "ours"
 UNRECORDED, OTHER = "unrecorded", "other"
@@ -109,6 +110,9 @@ def _running(
     elif name == LITELLM:
         with running_litellm(engine, header) as (port, pid):
             yield EnginePath(LITELLM, port, pid)
+    elif name in WORKERS:
+        with running_wsgi_server(name, {"MODEL_SERVER_URL": f"http://127.0.0.1:{engine}", **settings}) as (port, pid):
+            yield EnginePath(name, port, pid, records=True)
     else:
         with _running_ours(name, engine, header, other, settings) as path:
             yield path

@@ -17,6 +17,7 @@ class Plan:
     """How much is measured: so many rounds, so many seconds each, on these paths; ``other`` is another checkout.
 
     ``clients`` and ``streams`` are the numbers of clients of the scenarios that have several.
+    ``servers``: other web servers that run our application.
     """
 
     rounds: int = 3
@@ -26,6 +27,7 @@ class Plan:
     without: frozenset[str] = frozenset()
     clients: tuple[int, ...] = (1, 16, 64)
     streams: tuple[int, ...] = (32, 300, 1000)
+    servers: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return the plan as it stands in a file of results."""
@@ -37,9 +39,11 @@ class Plan:
         }
 
     def paths(self, *names: str) -> list[str]:
-        """Return those of these paths that are to be measured, and the other checkout after our own."""
+        """Return those of these paths that are to be measured, and after our own the other web servers and checkout."""
         chosen = [name for name in names if name not in self.without and (name != LITELLM or self.peers)]
-        return chosen + [OTHER] * (self.other is not None and OURS in chosen)
+        if OURS in chosen:
+            chosen += [*self.servers, *[OTHER] * (self.other is not None)]
+        return chosen
 
 
 def rounds_of(paths: Sequence[EnginePath], rounds: int) -> Iterator[EnginePath]:

@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from flask import Flask
@@ -21,6 +21,7 @@ from mistral_api.database.preparation import (
     require_current_schema,
     unusable,
 )
+from mistral_api.event_loop.wsgi import ON_DISCONNECT
 from mistral_api.services import EXTENSION, Services, services_of
 from mistral_api.settings import Settings, load_settings, warn_of_misspellings
 from mistral_api.system.logs import configure_command_log, configure_server_log
@@ -31,16 +32,31 @@ from mistral_api.web.database_session import db
 from mistral_api.web.errors import handle_errors
 from mistral_api.web.finished_request import observe_requests
 from mistral_api.web.guard import guard_requests
+from mistral_api.web.lazy_response import LazyBody
 from mistral_api.web.paths import answer_spellings
 from mistral_api.web.rate_limits import register_rate_limits
 from mistral_api.web.request import OrjsonProvider, register_request_ids
 from mistral_api.web.request_arrival import measure_arrivals
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 log = logging.getLogger(__name__)
 
 
 class Application(Flask):
-    """Flask without asynchronous views: it asks each of ten functions a request whether it is one."""
+    """Flask without asynchronous views (it asks each of ten functions a request whether it is one), under any server.
+
+    Responses that begin when they are iterated are for our own web server alone. PEP 3333 allows them, but granian
+    reads the status as soon as the application returns.
+    """
+
+    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        """Answer a request. Under another server than ours the response has begun when this returns."""
+        body = super().wsgi_app(environ, start_response)
+        if isinstance(body, LazyBody) and ON_DISCONNECT not in environ:
+            body.begin()
+        return body
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from mistral_api.api_keys.key_watcher import KeyWatcher
 from mistral_api.control.saved_caches import mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
-from mistral_api.conversations.deletion_notices import DeletionNotices
+from mistral_api.conversations.deletion_notices import Deleted, DeletionNotices
 from mistral_api.conversations.history import HistoryReader, SessionHistory
 from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
@@ -113,7 +114,7 @@ class Services:
         self.loaded_models = LoadedModels(main.client, main.process)
         self.answers = open_answer_cache(settings, self.loaded_models.identity)
         self.recognition_loader = RecognitionLoader(
-            self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices, self.forget_answers
+            self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
         self.rate_limits = rate_limits_from(settings)
@@ -146,6 +147,7 @@ class Services:
             _background_runner(settings),
         )
         self.recognition_loader.on_retention = self.response_service.forget_before
+        self.recognition_loader.on_deleted = self._forget_deleted
         self.metrics = self._make_metrics()
         self._release_database = opened.release
         self._lock = threading.Lock()
@@ -231,6 +233,10 @@ class Services:
             self.key_watcher.wait_until_loaded()
             self._state = "started"
             atexit.register(self.close)
+            # A process of multiprocessing, such as granian's workers are, ends without atexit.
+            processes = sys.modules.get("multiprocessing.util")
+            if processes is not None:
+                processes.Finalize(None, self.close, exitpriority=0)
 
     def note_refusal(self, error: ApiError, head: RequestHead, request_id: str) -> None:
         """Tell of a request that no view has seen, and write a line into the audit log where its error is an event."""
@@ -247,8 +253,7 @@ class Services:
     def forget_session(self, owner: str, session_id: str) -> None:
         """Drop a conversation that was changed or deleted from memory and from the saved caches."""
         self.recognition.forget(owner, session_id)
-        self.response_service.forget_session(owner, session_id)
-        self.forget_answers(owner)
+        self._forget_deleted(Deleted(owner, session_id))
         try:
             mark_deleted(self.settings.data_dir, owner, session_id)
         except OSError as error:
@@ -257,6 +262,24 @@ class Services:
             self.deletion_notices.add(owner, session_id)
         except OSError as error:
             log.warning("other processes may still recognise a deleted conversation: %s", error)
+
+    def _forget_deleted(self, deleted: Deleted) -> None:
+        """Drop from the memory of this process what it, or another one, has deleted; the index has done so."""
+        if deleted.session_id:
+            self.response_service.forget_session(deleted.owner, deleted.session_id)
+        if deleted.response_id:
+            self.response_service.forget(deleted.response_id)
+        if self.answers is not None:
+            self.answers.forget(deleted.owner)
+
+    def forget_answer(self, owner: str, response_id: str = "") -> None:
+        """Drop an answer that was deleted, a response where it has an id, and all cached ones of its owner, from the
+        memory of all processes."""
+        self._forget_deleted(Deleted(owner, response_id=response_id))
+        try:
+            self.deletion_notices.add_answer(owner, response_id)
+        except OSError as error:
+            log.warning("other processes may still use an answer that was deleted: %s", error)
 
     def _images(self) -> RemoteImages:
         allowed = self.settings.allow_image_urls
@@ -267,11 +290,6 @@ class Services:
     def _clear_answers(self) -> None:
         if self.answers is not None:
             self.answers.clear()
-
-    def forget_answers(self, owner: str) -> None:
-        """Drop the cached answers of an owner who has deleted something."""
-        if self.answers is not None:
-            self.answers.forget(owner)
 
     def close(self) -> None:
         """Close everything. May be called twice. What PostgreSQL does not have yet stays in the journal."""

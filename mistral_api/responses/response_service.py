@@ -234,6 +234,11 @@ class ResponseService:
             self._background.forget(response_id)
         return self._store.delete(owner, response_id)
 
+    def forget(self, response_id: str) -> None:
+        """Drop from memory a response that was deleted."""
+        self._background.forget(response_id)
+        self._store.cache.remove(response_id)
+
     def forget_session(self, owner: str, session_id: str) -> None:
         """Drop from memory what belongs to a conversation that was changed or deleted."""
         self._background.forget_session(owner, session_id)

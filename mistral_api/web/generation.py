@@ -15,6 +15,7 @@ from mistral_api.generation.passthrough import PassthroughEndpoint
 from mistral_api.generation.planned_answer import PlannedAnswer
 from mistral_api.generation.renderer import ResponseBody
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.web.client_connection import asks_whether_client_left
 from mistral_api.web.finished_request import open_request
 from mistral_api.web.lazy_response import EarlyStream, LazyResponse
 from mistral_api.web.rate_limits import current_permit
@@ -26,10 +27,11 @@ EVENTS, LINES = "text/event-stream; charset=utf-8", "application/x-ndjson"
 
 
 def request_context(body: object) -> RequestContext:
-    """Return the current request, with its decoded body."""
-    # Our web server tells when the client has left. waitress can be asked, when channel_request_lookahead is above 0.
+    """Return the current request, with its decoded body. What other processes have deleted by now is forgotten."""
+    services().recognition_loader.forget_deleted()
+    # Our web server tells when the client has left; of others some can be asked.
     on_disconnect = request.environ.get(ON_DISCONNECT)
-    call = UpstreamCall(request.environ.get("waitress.client_disconnected"), is_notified=on_disconnect is not None)
+    call = UpstreamCall(asks_whether_client_left(request.environ), is_notified=on_disconnect is not None)
     if on_disconnect is not None:
         on_disconnect(call.client_left)
     call.trace = open_request().trace

@@ -66,7 +66,7 @@ class LazyResponse(Response):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Return the body, which begins the response when it is iterated."""
         environ[RUNS_AS_TASK] = True
-        body = _LazyBody(self, environ, start_response)
+        body = LazyBody(self, environ, start_response)
         if self.early is not None:
             environ[WHILE_WAITING] = partial(body.report, self.early)
         return body
@@ -131,7 +131,7 @@ def _start_nothing(_status: str, _headers: list[tuple[str, str]], _error: object
     return len
 
 
-class _LazyBody:
+class LazyBody:
     """The body of a lazy response."""
 
     def __init__(self, lazy: LazyResponse, environ: WSGIEnvironment, start_response: StartResponse) -> None:
@@ -148,11 +148,15 @@ class _LazyBody:
 
     def __next__(self) -> bytes:
         if self._body is None:
-            made = self._lazy.make(lambda: self._has_begun)
-            self._failed = made.status_code >= HTTPStatus.BAD_REQUEST
-            self._body = made(self._environ, _start_nothing if self._has_begun else self._start_response)
-            self._pieces = iter(self._body)
+            self.begin()
         return next(self._pieces)
+
+    def begin(self) -> None:
+        """Make the response, and call ``start_response`` unless that has been done. It may wait."""
+        made = self._lazy.make(lambda: self._has_begun)
+        self._failed = made.status_code >= HTTPStatus.BAD_REQUEST
+        self._body = made(self._environ, _start_nothing if self._has_begun else self._start_response)
+        self._pieces = iter(self._body)
 
     def report(self, early: EarlyStream) -> bytes | None:
         """Return what is sent while the body is waited for, if anything. It begins the response where need be."""

@@ -57,7 +57,7 @@ def remove(completion_id: str) -> Deletion:
     services().recorder.require_object_delivered(COMPLETION_OBJECT, owner, completion_id)
     with database_session() as session:
         delete_completion(session, owner, completion_id)
-    services().forget_answers(owner)
+    services().forget_answer(owner)
     return {"object": "chat.completion.deleted", "id": completion_id, "deleted": True}
 
 

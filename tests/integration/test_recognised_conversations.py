@@ -273,14 +273,34 @@ def test_another_process_on_the_same_data_forgets_what_was_deleted(
         wait_for(lambda: requests.get(url, timeout=10).status_code == 200, "the conversation")
         assert requests.delete(url, timeout=10).status_code == 200
 
-        def is_new() -> bool:
-            loop.sessions.clear()
-            raw = client.chat.completions.with_raw_response.create(
-                model=served_model(client),
-                messages=[*loop.messages, {"role": "user", "content": "And now?"}],
-                max_completion_tokens=1,
-                store=False,
-            )
-            return raw.headers["X-Session-Id"] != former
+        raw = client.chat.completions.with_raw_response.create(
+            model=served_model(client),
+            messages=[*loop.messages, {"role": "user", "content": "And now?"}],
+            max_completion_tokens=1,
+            store=False,
+        )
+        assert raw.headers["X-Session-Id"] != former
 
-        wait_for(is_new, "a conversation of its own", 20)
+
+def test_another_process_continues_no_response_that_was_deleted(
+    server: Server, data_dir: Path, database_url: str
+) -> None:
+    with (
+        api_beside(server, data_dir, database_url) as (first, _),
+        api_beside(server, data_dir, database_url) as (second, client),
+    ):
+        model = served_model(client)
+        alone, other = (client.responses.create(model=model, input=f"Word {n}.", max_output_tokens=4) for n in (1, 2))
+        later = client.responses.create(model=model, input="And?", previous_response_id=other.id, max_output_tokens=4)
+        body = {"model": model, "input": "And now?", "max_output_tokens": 4}
+        for deleted in (alone.id, later.id):
+            url = f"{first.url}/v1/responses/{deleted}"
+            assert requests.delete(url, timeout=30).status_code == 200
+            continued = requests.post(
+                f"{second.url}/v1/responses", json=body | {"previous_response_id": deleted}, timeout=30
+            )
+            assert continued.json()["error"]["code"] == "previous_response_not_found"
+            assert requests.get(f"{second.url}/v1/responses/{deleted}", timeout=30).status_code == 404
+        # The rest of its conversation is still there, in both.
+        for api in (first, second):
+            assert requests.get(f"{api.url}/v1/responses/{other.id}", timeout=30).status_code == 200
