@@ -172,7 +172,7 @@ class Services:
 
     def _sharing(self) -> Sharing:
         """Return what says whether the slots are shared."""
-        return Sharing(lambda: self.gate.several_owners, self.recorder.has_other_processes)
+        return Sharing(lambda: self.gate.several_owners, self.recorder.other_processes.seen)
 
     def _make_metrics(self) -> Metrics:
         """Return the metrics, told of every request and statement."""

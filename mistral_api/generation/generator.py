@@ -163,14 +163,14 @@ class Generator:
         exchange.feedback = SupervisorFeedback(self._feedback, seed, exchange.constraints)
         return seed
 
-    def open_chat_stream(self, wanted: PlanRequest, exchange: RunningExchange, call: UpstreamCall) -> SSEStream:
-        """Return the chunks that answer a valid chat payload, whether or not it asks for a stream.
+    def plan_chat(self, wanted: PlanRequest, exchange: RunningExchange, call: UpstreamCall) -> Callable[[], SSEStream]:
+        """Plan a valid chat payload. Return what opens the chunks that answer it, whether or not it asks for a stream.
 
-        Raises our exceptions.
+        Both raise our exceptions.
         """
         plan = self._plan(CHAT, wanted, None, call)
         plan.ask_for_stream()
-        return self._open(_PlannedRequest(CHAT, plan), exchange, call)
+        return partial(self._open, _PlannedRequest(CHAT, plan), exchange, call)
 
     def _require_fit(
         self, endpoint: Endpoint, payload: ChatPayload, messages: list[ChatMessage], call: UpstreamCall

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mistral_api.errors import ApiError, ModelServerRefused
+from mistral_api.errors import ApiError, ModelServerError, ModelServerRefused, ModelUnavailable
 from mistral_api.event_loop.turns import Turns
 from mistral_api.generation.endpoint import COMPLETION, Endpoint
 from mistral_api.generation.prompt_size import prompts_of
@@ -20,7 +20,6 @@ from mistral_api.upstream.token_counter import TokenCounter, has_more_than_text
 
 # What the model server spends on checks it does not spend on generating.
 CHECKS_AT_ONCE = 2
-TURN_SECONDS = 60.0
 # Requests with more prompts are not checked.
 MOST_PROMPTS = 8
 _PLAIN_PATHS = (COMPLETION.upstream_path, "/completion", "/completions")
@@ -34,24 +33,33 @@ class PromptChecker:
         self._is_llama_cpp = is_llama_cpp
         self._turns = Turns(CHECKS_AT_ONCE)
 
-    def accepts(self, endpoint: Endpoint, request: ChatPayload, is_needed: Callable[[], bool]) -> bool:
-        """Return whether the model server is known to take a request; False also where it cannot tell.
+    def accepts(self, endpoint: Endpoint, request: ChatPayload, is_needed: Callable[[], bool]) -> bool | None:
+        """Return whether the model server is known to take a request; False where it can never tell.
 
-        ``is_needed``: whether that is still of interest once it is the request's turn to be checked. Raises
-        ModelServerRefused for a request that it does not take.
+        None: not yet, since others are being checked, or it does not answer now. ``is_needed``: whether that is still
+        of interest. Raises ModelServerRefused for a request that it does not take.
         """
         if not _is_plain(endpoint, request):
             return False
-        with self._turns.turn(TURN_SECONDS) as has_turn:
-            if not (has_turn and is_needed() and self._is_llama_cpp()):
-                return False
+        with self._turns.turn(0) as has_turn:
+            if not (has_turn and is_needed()):
+                return None
             try:
-                self._require_fit(endpoint, request, UpstreamCall())
+                return self._is_taken(endpoint, request)
             except ModelServerRefused:
                 raise
+            except ModelServerError:
+                return None
             except ApiError:
                 return False
-            return True
+
+    def _is_taken(self, endpoint: Endpoint, request: ChatPayload) -> bool:
+        if not self._is_llama_cpp():
+            return False
+        call = UpstreamCall()
+        call.before_retry = _give_up
+        self._require_fit(endpoint, request, call)
+        return True
 
     def _require_fit(self, endpoint: Endpoint, request: ChatPayload, call: UpstreamCall) -> None:
         context = self._counter.context(call)
@@ -64,6 +72,11 @@ class PromptChecker:
 
     def _tokens(self, prompt: str | Sequence[Any], call: UpstreamCall) -> int:
         return self._counter.count_text(prompt, call) if isinstance(prompt, str) else len(prompt)
+
+
+def _give_up() -> None:
+    """End a check where the model server is away: it is made again, and the client must not wait for it."""
+    raise ModelUnavailable("The model server is away.")
 
 
 def _is_plain(endpoint: Endpoint, request: ChatPayload) -> bool:

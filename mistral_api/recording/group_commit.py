@@ -31,21 +31,28 @@ TURN_SECONDS = 30.0
 QUIET_SECONDS = 0.001
 # The event loop commits so many writes by itself: about half a millisecond. More are for the thread.
 MOST_IN_LOOP = 64
-# Where a commit in the loop took longer than the first, the thread commits for the time of the second.
-SLOW_SECONDS, SLOW_PAUSE_SECONDS = 0.02, 1.0
+# And at most so many bytes.
+MOST_BYTES_IN_LOOP = 256 << 10
+# Where a commit in the loop took longer than the first, the thread commits for the time of the second; for twice as
+# long each time that the loop finds the disk slow again, up to the third.
+SLOW_SECONDS, SLOW_PAUSE_SECONDS, LONGEST_SLOW_PAUSE_SECONDS = 0.02, 1.0, 64.0
 
 # Executes statements, and returns the position of a row.
 Change = Callable[[sqlite3.Connection], int]
 
 
 class _Write:
-    """One write. ``single``: it is one statement; ``task`` waits for it, else a thread, which may be told to lead."""
+    """One write. ``single``: it is one statement; ``size``: about how many bytes it writes.
 
-    __slots__ = ("change", "done", "error", "leads", "may_lead", "result", "single", "task")
+    ``task`` waits for it, else a thread, which may be told to lead.
+    """
 
-    def __init__(self, change: Change, *, single: bool, task: Task | None) -> None:
+    __slots__ = ("change", "done", "error", "leads", "may_lead", "result", "single", "size", "task")
+
+    def __init__(self, change: Change, *, single: bool, task: Task | None, size: int = 0) -> None:
         self.change = change
         self.single = single
+        self.size = size
         self.task = task
         # Set when the write is done, or when its thread is to lead the next group.
         self.done = Signal()
@@ -85,17 +92,20 @@ class GroupCommit:
         # The loop that has been asked to commit what is queued, and from when on one may be.
         self._called_loop: Loop | None = None
         self._loop_from = float("-inf")
+        self._slow_pause = SLOW_PAUSE_SECONDS
         self._thread: threading.Thread | None = None
         # What the thread waits for: True to commit what is queued, False to end.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
-    def write(self, change: Change, *, single: bool = True) -> int:
-        """Commit a change, alone or with others, and return its result. ``single``: it executes one statement.
+    def write(self, change: Change, *, single: bool = True, size: int = 0) -> int:
+        """Commit a change, alone or with others, and return its result.
+
+        ``single``: it executes one statement. ``size``: about how many bytes it writes.
 
         The statements of a change are committed all or none. Those of a change may be executed again, after they have
         been rolled back. Raises sqlite3.Error, and whatever the change itself raises.
         """
-        write = _Write(change, single=single, task=current_task())
+        write = _Write(change, single=single, task=current_task(), size=size)
         if write.task is None:
             self._lead(self._join(write))
         elif self._join_quietly(write):
@@ -164,7 +174,9 @@ class GroupCommit:
 
     def _may_lead_in_loop(self, now: float) -> bool:
         """Return whether the loop has hardly to wait for the commit of what is queued. Needs the mutex."""
-        return not self._synced and len(self._queue) <= MOST_IN_LOOP and now >= self._loop_from
+        if self._synced or len(self._queue) > MOST_IN_LOOP or now < self._loop_from:
+            return False
+        return sum([write.size for write in self._queue]) <= MOST_BYTES_IN_LOOP
 
     def _call_thread(self) -> None:
         if self._thread is None:
@@ -234,11 +246,18 @@ class GroupCommit:
                 self._call_thread()
             return
         ended = time.monotonic()
-        if ended - began > SLOW_SECONDS:
-            self._loop_from = ended + SLOW_PAUSE_SECONDS
+        self._note_duration(ended - began, ended)
         self._end_turn()
         for write in group:
             write.done.set()
+
+    def _note_duration(self, seconds: float, now: float) -> None:
+        """Note how long the loop took for a commit: a slow disk is left to the thread for a while."""
+        if seconds > SLOW_SECONDS:
+            self._loop_from = now + self._slow_pause
+            self._slow_pause = min(2 * self._slow_pause, LONGEST_SLOW_PAUSE_SECONDS)
+        elif self._slow_pause > SLOW_PAUSE_SECONDS and now > self._loop_from + self._slow_pause:
+            self._slow_pause = SLOW_PAUSE_SECONDS
 
     def _end_turn(self) -> None:
         """Let the next one lead, if anybody waits: a thread, which is waiting anyway, before the loop."""

@@ -107,7 +107,8 @@ class Journal:
 
         Raises sqlite3.Error.
         """
-        return self._writes.write(_insert_opening(self._opening_of(exchange)))
+        opening = self._opening_of(exchange)
+        return self._writes.write(_insert_opening(opening), size=len(opening[-1]))
 
     def _opening_of(self, exchange: Exchange) -> tuple[str, str | None, bytes]:
         return self._process, _session_key_of(exchange), exchange.opening()
@@ -120,18 +121,19 @@ class Journal:
             connection.execute(_END, row)
             return position
 
-        self._writes.write(insert)
+        self._writes.write(insert, size=len(row[-1]))
 
     def add(self, exchange: Exchange) -> None:
         """Write an exchange that has ended already, both parts or none. Raises sqlite3.Error."""
-        begin, ending = _insert_opening(self._opening_of(exchange)), _ending(None, exchange)
+        opening, ending = self._opening_of(exchange), _ending(None, exchange)
+        begin = _insert_opening(opening)
 
         def insert(connection: sqlite3.Connection) -> int:
             position = begin(connection)
             connection.execute(_END, (position, *ending[1:]))
             return position
 
-        self._writes.write(insert, single=False)
+        self._writes.write(insert, single=False, size=len(opening[-1]) + len(ending[-1]))
 
     def write_checkpoints(self, outcomes: Sequence[tuple[int, bytes]]) -> None:
         """Write outcomes so far, each with its position. Raises sqlite3.Error."""

@@ -29,6 +29,7 @@ from mistral_api.recording.deliverer_link import DELIVERER
 from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
 from mistral_api.recording.newest_exchanges import newest_exchanges
+from mistral_api.recording.other_processes import OtherProcesses
 from mistral_api.recording.pending import PendingExchanges
 from mistral_api.recording.stored_object import object_key, object_key_of
 from mistral_api.system.logs import ThrottledWarning
@@ -39,8 +40,6 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.01
 # The least time between two attempts to open or write a journal that failed.
 RETRY_SECONDS = 1.0
-# How long it is believed whether other processes use the journal.
-OTHERS_SECONDS = 1.0
 # Finished exchanges that the disk did not take: the newest of them wait in memory.
 MAX_UNWRITTEN = 200
 # How long closing may take to deliver what waits.
@@ -100,8 +99,8 @@ class Recorder:
         self._rewriting = threading.Lock()
         self.pending = PendingExchanges(lambda: [exchange for _, exchange in self._unwritten.copy()])
         self._retry_at = float("-inf")
-        self._has_others = True
-        self._others_checked_at = float("-inf")
+        # Whether other processes serve requests too.
+        self.other_processes = OtherProcesses(self._sees_other_processes)
         self._warn = ThrottledWarning(log)
         # The names of models in requests that were refused.
         self.asked_models = AskedModels()
@@ -129,16 +128,9 @@ class Recorder:
             raise
         return session
 
-    def has_other_processes(self) -> bool:
-        """Whether other processes serve requests too, as of at most a second ago; True where nobody can tell."""
-        if time.monotonic() >= self._others_checked_at + OTHERS_SECONDS:
-            session = self._session
-            try:
-                self._has_others = session is None or session.lock.sees_others(without_role=DELIVERER)
-            except OSError:
-                self._has_others = True
-            self._others_checked_at = time.monotonic()
-        return self._has_others
+    def _sees_other_processes(self) -> bool:
+        session = self._session
+        return session is None or session.lock.sees_others(without_role=DELIVERER)
 
     def recordable_messages(self, messages: Sequence[ChatMessage], *, store: bool = True) -> list[ChatMessage] | None:
         """Return the messages as they may be recorded, or None where no text may be. ``store``: the client's word."""

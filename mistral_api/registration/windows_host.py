@@ -79,6 +79,7 @@ def main() -> int:
         return ExitCode.FAILED  # not started by the manager
     code = _run(service)
     if code not in (ExitCode.OK, *service.final):
+        logging.shutdown()  # what waits is written
         os._exit(code)  # without a report to the manager, which counts that as a failure and restarts us
     _ended.set()
     dispatcher.join(DISPATCHER_TIMEOUT_SECONDS)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from uuid import UUID
 
 import orjson
@@ -36,6 +36,7 @@ from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.stored_responses import StoredContext
 from mistral_api.upstream.cancellation import UpstreamCall
+from mistral_api.upstream.sse import SSEStream
 from mistral_api.wire import load
 from mistral_api.wire.response_tools import is_hosted
 from mistral_api.wire.responses import InputTokensRequest, ResponseRequest
@@ -80,7 +81,8 @@ class ResponseService:
             if payload.get("background"):
                 return self._respond_in_background(prepared, exchange, request, call)
             chat_payload = self._chat_payload(prepared, request.call)
-            run = self._begin(prepared, exchange, chat_payload, request.call)
+            run, plan = self._begin(prepared, exchange, chat_payload, request.call)
+            plan()  # here, and not in the event loop: it grows with the request
         streams, ignored = bool(payload.get("stream")), _ignored_tools(payload)
         make = run.begin_stream if streams else run.complete
         session_id = prepared.context.session_id
@@ -96,7 +98,8 @@ class ResponseService:
         size = len(orjson.dumps(chat_payload))
         self._background.require_room(size)
         owner = request.caller.owner
-        live = BackgroundResponse(owner, self._begin(prepared, exchange, chat_payload, call), call, size)
+        run, _ = self._begin(prepared, exchange, chat_payload, call)
+        live = BackgroundResponse(owner, run, call, size)
         queued = live.response.copy()  # as it is before its generation begins
         exchange.outlive_response()
         self._background.add(live)
@@ -114,14 +117,21 @@ class ResponseService:
         exchange: RunningExchange,
         chat_payload: ChatPayload,
         call: UpstreamCall,
-    ) -> ResponseRun:
-        """Return the run of a response, which is journaled."""
+    ) -> tuple[ResponseRun, Callable[[], object]]:
+        """Return the run of a response, which is journaled, and what plans it where it is not planned at its opening.
+
+        What plans it raises our exceptions.
+        """
         seed = self._generator.slot_seed(chat_payload, exchange)
         wanted = PlanRequest(chat_payload, seed, prepared.tools.catalogue)
-        open_stream = partial(self._generator.open_chat_stream, wanted, exchange, call)
+        plan = cache(partial(self._generator.plan_chat, wanted, exchange, call))
+
+        def open_stream() -> SSEStream:
+            return plan()()
+
         run = ResponseRun(prepared, exchange, open_stream)
         run.begin(self._store.cache)
-        return run
+        return run, plan
 
     def _prepare(
         self, payload: ResponsePayload, request: RequestContext, exchange_id: UUID | None = None

@@ -9,20 +9,31 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mistral_api.system.console_output import pieces
 from mistral_api.system.files import open_private
 
 FILE_BYTES, OLD_FILES = 10 << 20, 5
+# So much is written at once at most.
+PIECE_BYTES = 16 << 10
 # So many processes on one DATA_DIR have a file each; what others log is on the console alone.
 MOST_WRITERS = 8
 # Of a file that cannot be set aside (Windows: another program has it open) no more than so many times its size is kept.
 MOST_SIZES = 2
+
+
+class TornWriteError(OSError):
+    """The disk took only the beginning of what was to be written: so many whole lines."""
+
+    def __init__(self, whole_lines: int) -> None:
+        super().__init__(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.whole_lines = whole_lines
 
 
 class RotatingFile:
@@ -40,15 +51,16 @@ class RotatingFile:
         # Whether the disk took only the beginning of the last line.
         self._torn = False
 
-    def write(self, line: bytes) -> None:
-        """Append a line, which ends with a line break, in one write. Raises OSError."""
+    def write(self, lines: bytes) -> None:
+        """Append lines, each of which ends with a line break, in one write. Raises OSError."""
         descriptor = self.open() if self._descriptor is None else self._descriptor
-        data = b"\n" + line if self._torn else line
+        mended = b"\n" if self._torn else b""
+        data = mended + lines
         written = os.write(descriptor, data)
         self._size += written
         self._torn = written < len(data)
         if self._torn:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise TornWriteError(max(0, data.count(b"\n", 0, written) - len(mended)))
         if self._size >= self._full_at:
             self._set_aside(descriptor)
 
@@ -108,18 +120,24 @@ class LogFileHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one event."""
-        line = self.format(record).encode() + b"\n"
-        try:
-            if self._process != os.getpid():
-                self._claim()
-            if self._file is not None:
-                self._file.write(line)
-        except OSError as error:
-            self._missing += 1
-            reason = error.strerror or str(error)
-            self._warn(
-                "the log in '%s' cannot be written: %s; %d lines are missing", self._folder, reason, self._missing
-            )
+        self.write([f"{self.format(record)}\n"])
+
+    def write(self, lines: Sequence[str]) -> None:
+        """Write lines, which have their own line breaks. For one thread at a time."""
+        for piece in pieces([line.encode() for line in lines], min(PIECE_BYTES, self._most_bytes)):
+            try:
+                if self._process != os.getpid():
+                    self._claim()
+                if self._file is not None:
+                    self._file.write(piece)
+            except OSError as error:
+                self._tell(error, piece.count(b"\n"))
+
+    def _tell(self, error: OSError, lines: int) -> None:
+        """Count the lines that could not be written, and warn."""
+        self._missing += lines - (error.whole_lines if isinstance(error, TornWriteError) else 0)
+        reason = error.strerror or str(error)
+        self._warn("the log in '%s' cannot be written: %s; %d lines are missing", self._folder, reason, self._missing)
 
     def _claim(self) -> None:
         """Take the first file that no other process writes. Raises OSError where the disk does not let us.

@@ -2,7 +2,8 @@
 
 A server logs to the standard error stream and into a file of its own below DATA_DIR/logs; a command logs warnings to
 the standard error stream, since its standard output is its answer. A disk that is full and a terminal that is gone
-cost lines, and nothing else. What ends a thread or a process unexpectedly is a line too.
+cost lines, and nothing else: a server's lines are queued, and threads write them (:mod:`.line_writer`), one for the
+console and one for the file. What ends a thread or a process unexpectedly is a line too.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
+from mistral_api.system.console_output import ConsoleOutput, QueuedStream
 from mistral_api.system.exception_text import exception_text
+from mistral_api.system.line_writer import LineWriter, Write
 from mistral_api.system.log_file import FILE_BYTES, LogFileHandler
-from mistral_api.system.log_format import formatter
+from mistral_api.system.log_format import LINE_LENGTH, Fields, formatter
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +52,19 @@ class LogOptions:
 def configure_server_log(options: LogOptions, name: str, *, console: bool = True) -> None:
     """Log to the standard error stream and into the file ``name.log``, unless logging is configured already.
 
-    ``console``: whether there is a standard error stream.
+    ``console``: whether there is a standard error stream. What is printed is queued with the lines, in their order.
     """
     if logging.getLogger().handlers:
         return
     handlers: list[logging.Handler] = []
-    if console:
-        sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
-        handlers.append(ConsoleHandler())
+    # At the end of a process the last one is closed first: the console tells the file what it could not write.
     if options.folder is not None and options.file_bytes:
-        handlers.append(LogFileHandler(options.folder, name, ThrottledWarning(log), options.file_bytes))
+        file = LogFileHandler(options.folder, name, ThrottledWarning(log), options.file_bytes)
+        handlers.append(QueuedHandler(LineWriter("log-file", f"the log in '{options.folder}'"), file.write, file.close))
+    if console and sys.stderr is not None:
+        writer = LineWriter("log-console", "the console")
+        handlers.append(QueuedHandler(writer, ConsoleOutput(sys.stderr).write))
+        sys.stdout, sys.stderr = _queued(sys.stdout, writer), _queued(sys.stderr, writer)
     _configure(options.level, options.form, handlers)
 
 
@@ -109,28 +116,47 @@ class ConsoleHandler(logging.Handler):
             return
 
 
-class _LastingStream:
-    """A standard stream whose failures nobody notices: the server outlives its terminal."""
+class QueuedHandler(logging.Handler):
+    """Has a thread write events. Owns its :class:`LineWriter`."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, writer: LineWriter, write: Write, close: Callable[[], None] | None = None) -> None:
+        """``write`` and ``close``: of what the thread writes to. It is closed after the last line."""
+        super().__init__()
+        self._writer = writer
+        self._write = write
+        self._close_target = close
 
-    def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
-            self._stream.write(text)
-        return len(text)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue one event. What may be another one later, or is large, is made a line now."""
+        self._writer.put(self._write, partial(self._line, record) if _stays(record) else self._line(record))
 
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
+    def _line(self, record: logging.LogRecord) -> str:
+        return self.format(record) + "\n"
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+    def close(self) -> None:
+        """Write what waits, for a bounded time. ``logging`` calls this at every end of a process but a crash."""
+        if self._writer.close() and self._close_target is not None:
+            self._close_target()
+        super().close()
 
 
-def _lasting(stream: TextIO | None) -> TextIO:
-    """Return a standard stream that never fails; None, where the process has none, as it is."""
-    return cast("TextIO", stream if stream is None else _LastingStream(stream))
+def _stays(record: logging.LogRecord) -> bool:
+    """Whether an event is the same in a moment, and small: no object that changes, no exception, no long text."""
+    if record.exc_info:
+        return False
+    if isinstance(record.msg, Fields):
+        return True
+    arguments = record.args if isinstance(record.args, tuple) else (record.args,)
+    return all(_is_fixed(each) for each in (record.msg, *arguments))
+
+
+def _is_fixed(value: object) -> bool:
+    return len(value) <= LINE_LENGTH if isinstance(value, str) else value is None or isinstance(value, int | float)
+
+
+def _queued(stream: TextIO | None, writer: LineWriter) -> TextIO:
+    """Return a standard stream that never fails nor waits; None, where the process has none, as it is."""
+    return cast("TextIO", stream if stream is None else QueuedStream(ConsoleOutput(stream), writer))
 
 
 def _install_hooks() -> None:

@@ -29,9 +29,9 @@ def _do_nothing() -> None:
     """Do nothing before a retry, or at the end of a call."""
 
 
-# Returns whether the model server is known to take a request, which may take a while; what it gets returns whether that
-# is still of interest. Raises ModelServerRefused.
-Check = Callable[[Callable[[], bool]], bool]
+# Returns whether the model server is known to take a request: False where that cannot be told, None where it is not
+# known yet. It may take a while; what it gets returns whether that is still of interest. Raises ModelServerRefused.
+Check = Callable[[Callable[[], bool]], bool | None]
 
 
 class QueuePlace(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from mistral_api.errors import InvalidRequest, ModelServerError, NotFound
+from mistral_api.errors import InvalidRequest, ModelServerError, ModelTimeout, NotFound
 from mistral_api.payload_types import PayloadT
 from mistral_api.upstream.client import ModelServerClient
 
@@ -60,6 +60,8 @@ class Catalogue:
         self._lock = threading.Lock()
         self._listed: list[CatalogueModel] = []
         self._listed_at = float("-inf")
+        # Held by the one who asks the engine, while the others use the last list. Nobody waits for it.
+        self._asking = threading.Lock()
         self._started = int(time.time())
 
     def models(self) -> list[CatalogueModel]:
@@ -128,8 +130,22 @@ class Catalogue:
 
     def _list(self) -> list[CatalogueModel]:
         with self._lock:
-            if time.monotonic() - self._listed_at < FRESH_SECONDS:
-                return self._listed
+            listed, is_fresh = self._listed, time.monotonic() - self._listed_at < FRESH_SECONDS
+        if is_fresh:
+            return listed
+        if not listed:
+            return self._refresh()
+        if not self._asking.acquire(blocking=False):
+            return listed
+        try:
+            return self._refresh()
+        except ModelTimeout:  # it is busy
+            return listed
+        finally:
+            self._asking.release()
+
+    def _refresh(self) -> list[CatalogueModel]:
+        """Ask the engine. Raises our exceptions, where it is not ours."""
         try:
             listed = self._ask()
         except ModelServerError:

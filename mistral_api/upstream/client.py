@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from mistral_api.settings import Settings
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.connections import ModelServerConnections, ModelServerRequest, ModelServerResponse
 from mistral_api.upstream.errors import cancelled_error, has_error_object, translate_errors, upstream_error
+from mistral_api.upstream.large_requests import work_on
 from mistral_api.upstream.media_addresses import require_no_addresses
 from mistral_api.upstream.outage import Outage
 
@@ -35,6 +37,8 @@ NO_SLOT_TIMEOUT_SECONDS = 30.0
 OK, UNAUTHORIZED, NOT_FOUND = 200, 401, 404
 # Every OpenAI server has these.
 _OPENAI_PATHS = ("/v1/chat/completions", "/v1/completions")
+# How long the end of a response may follow its last event.
+DRAIN_SECONDS = 1.0
 # How often a waiting request tries again.
 RETRY_SECONDS = 0.1
 # A killed server accepts connections, and drops them, until the system has released its memory.
@@ -90,8 +94,7 @@ class ModelServerClient:
         time, InvalidRequest for an address that the model server might fetch, ModelServerRefused for its 4xx,
         ModelTimeout and ModelServerError for the rest.
         """
-        require_no_addresses(payload)
-        body = None if payload is None else orjson.dumps(payload)
+        body = None if payload is None else work_on(payload, lambda: _body_of(payload))
         retries = RetryPolicy(self.wait_seconds, self._hang_seconds, self._given_up)
         self._watcher.add(call)
         try:
@@ -122,7 +125,8 @@ class ModelServerClient:
             try:
                 response = self._open(ModelServerRequest(method, path, body, headers), deadlines, call)
             except ModelServerError as error:
-                self._note_outage(error)
+                if not call.cancelled:
+                    self._note_outage(error)
                 raise
             if response.status == OK:
                 return response
@@ -218,6 +222,11 @@ class ModelServerClient:
         self._connections.close()
 
 
+def _body_of(payload: object) -> bytes:
+    require_no_addresses(payload)
+    return orjson.dumps(payload)
+
+
 def _content(response: ModelServerResponse, most_bytes: int | None = None) -> bytes:
     """Return the whole body, which ends the request. Raises our exceptions, also where it has more bytes."""
     pieces, size = [], 0
@@ -282,6 +291,16 @@ class UpstreamResponse:
             self._raise_if_cancelled(error)
             raise
         self._raise_if_cancelled(None)
+
+    def drain(self) -> None:
+        """Read what follows the end of a stream, so that the connection can be used again. Never raises.
+
+        The slot is held until then, so a model server that leaves its response open is not waited for.
+        """
+        self._response.shorten_silence(DRAIN_SECONDS)
+        with contextlib.suppress(ApiError):  # the response is complete: a failure now costs the connection alone
+            for _ in self.iter_bytes():
+                pass
 
     def _raise_if_cancelled(self, cause: Exception | None) -> None:
         if self._call.cancelled:

@@ -51,6 +51,10 @@ class ModelServerResponse:
         self._call = call
         self._silence = silence
 
+    def shorten_silence(self, seconds: float) -> None:
+        """Let later reads wait for at most so long."""
+        self._silence = min(self._silence, seconds)
+
     def read(self) -> bytes:
         """Return what has come of the body, as soon as something has; nothing at its end.
 

@@ -151,7 +151,8 @@ def error_from(status: int, error: JsonObject) -> ApiError:
         return ModelServerRefused(message, code="not_supported")
     if status == 503:
         return ModelLoading("The model is being loaded.")
-    if status >= 500 and not _CLIENT_FAULTS.search(message):
+    # Below 400 is a redirection, or a success without an answer: nothing that a client asked for.
+    if status < 400 or (status >= 500 and not _CLIENT_FAULTS.search(message)):
         return _failed(message)
     return _refused(status if status < 500 else 400, message, error)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ class LoadedModels:
         self._process = process
         # What is known, of which process, and until when it is valid.
         self._read: tuple[LoadedModel, object | None, float] | None = None
+        # Held by the one who reads it again, while the others use what is known of the same process.
+        self._reading = threading.Lock()
 
     def current(self, call: UpstreamCall) -> LoadedModel:
         """Return what is known of it, from memory where that is still valid.
@@ -97,10 +100,17 @@ class LoadedModels:
         call. After any other failure nothing is known for a while.
         """
         process, now = self._process(), time.monotonic()
-        if self._read is not None:
-            known, of_process, until = self._read
-            if of_process == process and now < until:
-                return known
+        if self._read is None or self._read[1] != process:
+            return self._read_anew(process, now, call)
+        known, _, until = self._read
+        if now < until or not self._reading.acquire(blocking=False):
+            return known
+        try:
+            return self._read_anew(process, now, call)
+        finally:
+            self._reading.release()
+
+    def _read_anew(self, process: object | None, now: float, call: UpstreamCall) -> LoadedModel:
         try:
             model, until = self._ask(call), math.inf if process is not None else now + FRESH_SECONDS
         except ModelUnavailable:

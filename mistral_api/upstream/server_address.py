@@ -5,7 +5,6 @@ Sockets are non-blocking. All waits are those of :mod:`event_loop.waiting`, so a
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import ssl
@@ -20,7 +19,8 @@ import certifi
 
 from mistral_api.event_loop import waiting
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.connection_errors import HostNotFound, NotConnected, Silence
+from mistral_api.upstream.connection_errors import NotConnected, Silence
+from mistral_api.upstream.name_lookup import Addresses, NameLookup
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # How often a Unix socket is tried again whose queue is full: the system tells nobody when it has room.
@@ -33,7 +33,8 @@ class ServerAddress:
 
     ``host``: without brackets. ``authority``: what goes into ``Host``. ``prefix``: the path before all paths, without
     a slash at its end. ``credentials``: the ``Authorization`` of its user and password. ``tls``: with what its
-    certificate is verified, for https. ``socket_path``: the Unix socket that is connected to instead.
+    certificate is verified, for https. ``socket_path``: the Unix socket that is connected to instead. ``names``: what
+    resolves the host.
     """
 
     host: str
@@ -43,19 +44,19 @@ class ServerAddress:
     credentials: str | None = field(repr=False)
     tls: ssl.SSLContext | None
     socket_path: str | None
+    names: NameLookup = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, url: str, socket_path: str | None = None) -> ServerAddress:
         """Read a URL that the settings have let through."""
         parts = urlsplit(url)
         host, default_port = parts.hostname or "", _DEFAULT_PORTS[parts.scheme]
-        port = parts.port or default_port
         if ":" in host:
             host = host.replace("%25", "%")  # before a zone (RFC 6874), which is of no concern to the server
             shown = f"[{host.partition('%')[0]}]"
         else:
             shown = host.encode("idna").decode()
-        user = parts.netloc.rpartition("@")[0]
+        user, port = parts.netloc.rpartition("@")[0], parts.port or default_port
         return cls(
             host=host,
             port=port,
@@ -64,38 +65,31 @@ class ServerAddress:
             credentials=_basic(user) if user else None,
             tls=_verifying_context() if parts.scheme == "https" else None,
             socket_path=socket_path,
+            names=NameLookup(host, port),
         )
 
     def connect(self, call: UpstreamCall, seconds: float) -> socket.socket:
         """Return a connected socket, from the first address that accepts; the call can end the waiting.
 
-        ``seconds``: how long an address, and the TLS handshake after it, may take. Raises ConnectionFailure, and
-        OSError where the two sides do not agree on TLS.
+        ``seconds``: how long the name, an address, and the TLS handshake after it may take, each of them. Raises
+        ConnectionFailure, and OSError where the two sides do not agree on TLS.
         """
         failure: OSError | None = None
-        for family, address in self._addresses():
+        for family, address in self._addresses(call, seconds):
             try:
                 connected = _connect(family, address, call, seconds)
             except OSError as error:
                 failure = error
                 continue
             return connected if self.tls is None else self._secure(connected, self.tls, call, seconds)
+        self.names.forget()
         raise NotConnected(f"{self.authority} accepts no connection") from failure
 
-    def _addresses(self) -> list[tuple[int, Any]]:
-        """Return the family and the address of each socket that may be connected to. Raises HostNotFound."""
+    def _addresses(self, call: UpstreamCall, seconds: float) -> Addresses:
+        """Return where a socket may be connected to. Raises HostNotFound and NotConnected."""
         if self.socket_path is not None:
             return [(_unix_family(), self.socket_path)]
-        with contextlib.suppress(OSError, UnicodeError):  # an address needs no resolver, and no thread for it
-            return self._resolved(socket.AI_NUMERICHOST)
-        try:
-            return waiting.aside(self._resolved)
-        except (OSError, UnicodeError) as error:
-            raise HostNotFound(self.host) from error
-
-    def _resolved(self, flags: int = 0) -> list[tuple[int, Any]]:
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=flags)
-        return [(family, address) for family, _, _, _, address in found]
+        return self.names.addresses(call, seconds)
 
     def _secure(
         self, connected: socket.socket, tls: ssl.SSLContext, call: UpstreamCall, seconds: float

@@ -29,6 +29,7 @@ import orjson
 from mistral_api.control.saved_caches import conversation_key
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
+from mistral_api.upstream.large_requests import work_on
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ class SlotOwners:
         restored = {} if server in (self._server, self._unplaced_server) else self._restored.read()
         has_prompt_cache = self._has_prompt_cache()
         usable = not has_prompt_cache and not self._sharing.several_processes()
-        prompt = tuple(prompt_pieces(request))
+        prompt = work_on(request, lambda: tuple(prompt_pieces(request)))
         with self._lock:
             if has_prompt_cache:
                 self._warn_once(server)

@@ -14,13 +14,12 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import chain
 from typing import Any, cast
 
 import orjson
 
-from mistral_api.errors import ApiError, ModelServerFailed
+from mistral_api.errors import ModelServerFailed
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.completions import Chunk
 from mistral_api.upstream.client import UpstreamResponse
@@ -292,9 +291,7 @@ class ChunkStream(SSEStream):
 
     def drain(self) -> None:
         """Read what follows ``[DONE]``, so that the connection can be used again. Never raises."""
-        with suppress(ApiError):  # the response is complete: a failure now costs the connection alone
-            for _ in self._pieces:
-                pass
+        self._response.drain()
 
     def close(self) -> None:
         """End the request, whether or not the response has been read."""

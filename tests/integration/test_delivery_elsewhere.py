@@ -101,7 +101,7 @@ def test_process_that_serves_requests_gives_way_to_one_that_only_delivers_and_ta
     record_exchange(serving, make_exchange("before", messages=question("1")))
     wait_for(lambda: own.delivered == 1, "delivery by itself")
     with _deliverer(tmp_path, engine) as others:
-        assert not serving.has_other_processes()
+        assert not serving.other_processes.seen()
         # Both look once a second.
         wait_for(lambda: _delivered_one(serving, others), "delivery by the other process")
         before = own.delivered

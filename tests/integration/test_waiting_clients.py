@@ -18,6 +18,8 @@ import pytest
 from sqlalchemy import Engine
 
 from mistral_api import create_app
+from mistral_api.event_loop.waiting import in_task
+from mistral_api.generation.generator import Generator
 from mistral_api.services import Services, services_of
 from mistral_api.serving import heartbeat
 from mistral_api.serving.web_server import WebServer, bind_listener
@@ -232,3 +234,18 @@ def test_one_too_many_is_told_when_to_come_back(api: Api) -> None:
                 error = json.loads(response.read())["error"]
                 assert "Too many requests wait" in (error["message"] if field else error)
         assert api.gate.refused == refused + 3
+
+
+def test_a_response_is_planned_outside_of_the_event_loop(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows with the request: all others would have to wait for it."""
+    plan_chat, in_tasks = Generator.plan_chat, list[bool]()
+
+    def note(generator: Generator, *arguments: Any) -> Any:
+        in_tasks.append(in_task())
+        return plan_chat(generator, *arguments)
+
+    monkeypatch.setattr(Generator, "plan_chat", note)
+    with api.asked("/v1/responses", {"input": "Hi", "max_output_tokens": 16, "stream": True}) as response:
+        assert response.status == 200
+        response.read()
+    assert in_tasks == [False]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from mistral_api.errors import ApiError, InvalidRequest, NotFound
+from mistral_api.errors import ApiError, InvalidRequest, ModelTimeout, NotFound
 from mistral_api.settings import Settings
+from mistral_api.upstream import catalogue
 from mistral_api.upstream.catalogue import Catalogue, StandInRule, with_model
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.model_servers import ModelServers
@@ -27,6 +29,35 @@ class _Engine:
 
 def _catalogue(own: list[str], rule: StandInRule, **listed: list[str]) -> Catalogue:
     return Catalogue(cast("ModelServerClient", _Engine(**listed)), own, ["embedder"], rule)
+
+
+class _SlowEngine(_Engine):
+    """One that is asked something else while it is asked for its models, and then keeps silent."""
+
+    def __init__(self) -> None:
+        super().__init__(one=[])
+        self.asked = 0
+        self.meanwhile: Callable[[], object] = list
+        self.silent = False
+
+    def get(self, path: str) -> Any:
+        self.asked += 1
+        self.meanwhile()
+        if self.silent:
+            raise ModelTimeout("It is busy.")
+        return super().get(path)
+
+
+def test_one_asks_for_a_list_that_is_old_and_the_others_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "FRESH_SECONDS", 0.0)
+    engine = _SlowEngine()
+    asked = Catalogue(cast("ModelServerClient", engine), [])
+    listed = asked.models()
+    engine.meanwhile = lambda: [asked.models() for _ in range(5)]
+    assert asked.models() == listed
+    assert engine.asked == 2
+    engine.silent = True
+    assert asked.models() == listed
 
 
 ANY, ONE = StandInRule(any=True), StandInRule(names={"example"})

@@ -32,6 +32,9 @@ class _Answer:
     def iter_bytes(self) -> Iterator[bytes]:
         yield from self._pieces
 
+    def drain(self) -> None:
+        """Nothing follows."""
+
     def close(self) -> None:
         """There is no connection."""
 

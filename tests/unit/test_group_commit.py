@@ -14,7 +14,7 @@ import pytest
 
 from mistral_api.event_loop import waiting
 from mistral_api.event_loop.loop import EventLoop
-from mistral_api.recording.group_commit import MOST_IN_LOOP, Change, GroupCommit
+from mistral_api.recording.group_commit import MOST_BYTES_IN_LOOP, MOST_IN_LOOP, Change, GroupCommit
 from mistral_api.recording.journal import connect
 from tests.support.event_loops import run_as_task, running_loop
 from tests.support.processes import wait_for
@@ -192,6 +192,18 @@ def test_many_tasks_are_written_beside_the_loop(commits: GroupCommit, loop: Even
 
     assert sum(write.result(SECONDS) for write in run_as_task(loop, write_many)) == 3 * MOST_IN_LOOP
     assert "journal" in names
+
+
+@pytest.mark.parametrize("synced", [False], indirect=True)
+def test_a_large_write_is_made_beside_the_loop(commits: GroupCommit, loop: EventLoop) -> None:
+    names: list[str] = []
+
+    def change(_connection: sqlite3.Connection) -> int:
+        names.append(threading.current_thread().name)
+        return 1
+
+    assert run_as_task(loop, lambda: commits.write(change, size=MOST_BYTES_IN_LOOP + 1)) == 1
+    assert names == ["journal"]
 
 
 @pytest.mark.parametrize("synced", [True], indirect=True)

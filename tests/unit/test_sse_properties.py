@@ -34,6 +34,9 @@ class Pieces:
         """Yield them."""
         yield from self._pieces
 
+    def drain(self) -> None:
+        """Nothing follows."""
+
     def close(self) -> None:
         """Nothing is open."""
 

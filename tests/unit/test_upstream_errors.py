@@ -10,6 +10,7 @@ from mistral_api.errors import (
     ApiError,
     ModelLoading,
     ModelServerError,
+    ModelServerFailed,
     ModelServerLost,
     ModelTimeout,
     ModelUnavailable,
@@ -113,6 +114,14 @@ def test_every_failure_of_a_connection_is_translated(kind: type[Exception], answ
     error = kind.__new__(kind)
     with pytest.raises(ModelServerError), translate_errors(answered=answered):
         raise error
+
+
+@pytest.mark.parametrize("status", [204, 206, 301, 304])
+def test_an_answer_that_is_none_is_a_failure_of_the_model_server(status: int) -> None:
+    error = upstream_error(status, b"")
+    assert isinstance(error, ModelServerFailed)
+    assert error.status == 502
+    assert str(status) in error.message
 
 
 def test_model_loading_counts_as_unavailable() -> None:

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from mistral_api.errors import ApiError, ModelServerError, ModelServerRefused
+from mistral_api.errors import ApiError, InvalidRequest, ModelServerError, ModelServerRefused
 from mistral_api.generation.endpoint import CHAT, COMPLETION, Endpoint
 from mistral_api.generation.llama_cpp_endpoint import INFILL
-from mistral_api.generation.prompt_check import PromptChecker
-from mistral_api.generation.wait_report import WaitReport
+from mistral_api.generation.prompt_check import CHECKS_AT_ONCE, PromptChecker
+from mistral_api.generation.wait_report import PATIENCE_SECONDS, WaitReport
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ContextExceeded
@@ -32,7 +32,7 @@ class Place:
         self.refusals.append(error)
 
 
-def _call(check: Callable[[Callable[[], bool]], bool] | None = None) -> UpstreamCall:
+def _call(check: Callable[[Callable[[], bool]], bool | None] | None = None) -> UpstreamCall:
     call = UpstreamCall()
     call.place, call.check = Place(), check
     return call
@@ -65,6 +65,27 @@ def test_nothing_is_said_until_the_model_server_is_known_to_take_the_request() -
     assert WaitReport(_call()).text(generating=False) is None
 
 
+def test_a_check_that_tells_nothing_yet_is_made_again() -> None:
+    results: list[bool | None] = [None, None, True]
+    report = WaitReport(_call(lambda _is_needed: results.pop(0)))
+    said = [report.text(generating=False) for _ in range(4)]
+    assert said == [None, None, "queued, position 12", "queued, position 12"]
+
+
+def test_a_client_is_told_before_a_proxy_cuts_it_where_checks_are_not_made() -> None:
+    now, checks = [0.0], 0
+
+    def check(_is_needed: Callable[[], bool]) -> None:
+        nonlocal checks
+        checks += 1
+
+    report = WaitReport(_call(check), clock=lambda: now[0])
+    assert report.text(generating=False) is None
+    now[0] = PATIENCE_SECONDS
+    assert [report.text(generating=False) for _ in range(2)] == ["queued, position 12"] * 2
+    assert checks == 2
+
+
 def test_a_refusal_ends_the_wait() -> None:
     error = ModelServerRefused("No.")
 
@@ -95,7 +116,7 @@ class Counter:
         return len(text)
 
 
-def _accepts(endpoint: Endpoint, request: Any, *, llama_cpp: bool = True, error: ApiError | None = None) -> bool:
+def _accepts(endpoint: Endpoint, request: Any, *, llama_cpp: bool = True, error: ApiError | None = None) -> bool | None:
     checker = PromptChecker(cast(TokenCounter, Counter(error)), lambda: llama_cpp)
     return checker.accepts(endpoint, cast(ChatPayload, request), lambda: True)
 
@@ -133,5 +154,22 @@ def test_a_prompt_that_leaves_no_room_is_refused(endpoint: Endpoint, body: Any) 
 
 
 def test_an_engine_that_cannot_be_asked_says_nothing() -> None:
-    assert not _accepts(CHAT, HELLO, llama_cpp=False)
-    assert not _accepts(CHAT, HELLO, error=ModelServerError("It broke off."))
+    assert _accepts(CHAT, HELLO, llama_cpp=False) is False
+    assert _accepts(CHAT, HELLO, error=InvalidRequest("It cannot count.")) is False
+
+
+def test_a_failure_that_may_pass_tells_nothing_yet() -> None:
+    assert _accepts(CHAT, HELLO, error=ModelServerError("It broke off.")) is None
+
+
+def test_who_has_no_turn_to_be_checked_does_not_wait_for_it() -> None:
+    checker = PromptChecker(cast(TokenCounter, Counter()), lambda: True)
+    others: list[bool | None] = []
+
+    def check_others() -> bool:
+        if len(others) < CHECKS_AT_ONCE:
+            others.append(checker.accepts(CHAT, HELLO, check_others))
+        return True
+
+    assert checker.accepts(CHAT, HELLO, check_others)
+    assert None in others

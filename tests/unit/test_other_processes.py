@@ -1,0 +1,38 @@
+"""Whether other processes serve requests: one request looks for all, beside the event loop."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+
+from mistral_api.recording.other_processes import OtherProcesses
+from tests.support.event_loops import running_loop
+
+SECONDS = 10.0
+
+
+def test_one_task_looks_for_all_beside_the_loop() -> None:
+    may_end, looks = threading.Event(), list[str]()
+
+    def look() -> bool:
+        looks.append(threading.current_thread().name)
+        may_end.wait(SECONDS)
+        return False
+
+    others = OtherProcesses(look)
+    with running_loop() as loop:
+        results: list[Future[bool]] = [Future() for _ in range(8)]
+        for result in results:
+            loop.spawn(lambda result=result: result.set_result(others.seen()))  # type: ignore[misc]
+        loop.call_soon(may_end.set)  # the loop goes on meanwhile
+        assert [result.result(SECONDS) for result in results] == [False] * 8
+    assert len(looks) == 1
+    assert looks[0].startswith("event-loop-aside")
+    assert not others.seen()
+
+
+def test_a_disk_that_fails_may_hide_others() -> None:
+    def look() -> bool:
+        raise OSError("no disk")
+
+    assert OtherProcesses(look).seen()
