@@ -109,6 +109,7 @@ class Writer:
         self._turn: _Turn | None = None
         self._writer_lock = FileLock(path.with_name(WRITER_LOCK_FILE), mode=0o600)
         self._batch_size = MAX_BATCH
+        self._delivered_since_shrink = 0
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._failing = False
         self._next_look = float("-inf")
@@ -207,7 +208,7 @@ class Writer:
         self._wake.clear()
         try:
             given_way = self._look_at_others(turn)
-            self._deliver_backlog(turn.backlog)
+            self._deliver_backlog(turn.backlog, float("inf") if last else TAKE_OVER_SECONDS)
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             return self._wait_for_retry(error, turn)
         if self._failing:
@@ -246,17 +247,23 @@ class Writer:
             log.warning("%d requests were interrupted by the end of their process", count)
         return self._shall_give_way()
 
-    def _deliver_backlog(self, backlog: Backlog) -> None:
-        delivered = 0
-        while time.monotonic() < self._drain_deadline:
+    def _deliver_backlog(self, backlog: Backlog, seconds: float) -> None:
+        """Deliver what waits, for some seconds at most: where more always comes, others are looked at in between."""
+        until = min(self._drain_deadline, time.monotonic() + seconds)
+        while time.monotonic() < until:
             entries = backlog.oldest_entries(self._batch_size, MAX_BATCH_BYTES)
             if not entries:
-                break
+                self._shrink_after_many(backlog)
+                return
             self._deliver(backlog, entries)
             self._batch_size = min(MAX_BATCH, self._batch_size * 2)
-            delivered += len(entries)
-        if delivered > MAX_BATCH:
+            self._delivered_since_shrink += len(entries)
+        self._wake.set()  # go on without gathering
+
+    def _shrink_after_many(self, backlog: Backlog) -> None:
+        if self._delivered_since_shrink > MAX_BATCH:
             backlog.shrink()
+        self._delivered_since_shrink = 0
 
     def _deliver(self, backlog: Backlog, entries: Sequence[JournalEntry]) -> None:
         """Insert entries, then remove them from the journal.
