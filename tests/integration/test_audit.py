@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import requests
+from requests import Session
+from requests.adapters import HTTPAdapter
 
 from tests.support.processes import ROOT, Server, clean_environment
 
@@ -18,17 +20,28 @@ def _audit(data_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
+# An address of this test alone: of one kind from one address only some lines a minute are written.
+ADDRESS = "127.0.0.17"
+
+
+class _FromAddress(HTTPAdapter):
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, source_address=(ADDRESS, 0))
+
+
 def test_refused_requests_are_shown_with_address_and_route(server: Server) -> None:
     secret = "a-word-of-a-prompt"
-    requests.get(f"{server.url}/v1/models?q={secret}", headers={"Host": "evil.example"}, timeout=20)
-    requests.get(f"{server.url}/v1/conversations/{secret}", headers={"Origin": "https://evil.example"}, timeout=20)
-    requests.post(f"{server.url}/v1/chat/completions", data=f'{{"messages": "{secret}', timeout=20)
+    with Session() as client:
+        client.mount("http://", _FromAddress())
+        client.get(f"{server.url}/v1/models?q={secret}", headers={"Host": "evil.example"}, timeout=20)
+        client.get(f"{server.url}/v1/conversations/{secret}", headers={"Origin": "https://evil.example"}, timeout=20)
+        client.post(f"{server.url}/v1/chat/completions", data=f'{{"messages": "{secret}', timeout=20)
     lines = [json.loads(line) for line in _audit(server.data_dir, "--since", "1h", "--json").stdout.splitlines()]
     found = {(line["event"], line["address"], line["route"], line["status"]) for line in lines}
     assert found >= {
-        ("host_not_allowed", "127.0.0.1", "/v1/models", 421),
-        ("origin_not_allowed", "127.0.0.1", "/v1/conversations/<session_id>", 403),
-        ("malformed_request", "127.0.0.1", "/v1/chat/completions", 400),
+        ("host_not_allowed", ADDRESS, "/v1/models", 421),
+        ("origin_not_allowed", ADDRESS, "/v1/conversations/<session_id>", 403),
+        ("malformed_request", ADDRESS, "/v1/chat/completions", 400),
     }
     assert secret not in (server.data_dir / "logs" / "audit.jsonl").read_text()
     table = _audit(server.data_dir, "--event", "host_not_allowed", "--sum").stdout
