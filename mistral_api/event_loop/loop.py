@@ -11,6 +11,7 @@ import heapq
 import logging
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from contextvars import Context
 
 from greenlet import getcurrent, greenlet
 
-from mistral_api.event_loop.task import Task
+from mistral_api.event_loop.task import Task, is_shut_down
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ DEADLINE_SECONDS = 0.1
 ASIDE_THREADS = 4
 # How long the tasks that are left may take to end with the loop.
 END_SECONDS = 2.0
+# Whether select() does not see that a socket was shut down by this process itself.
+_MISSES_SHUTDOWNS = sys.platform == "win32"
 # Cancelled timers stay in the heap until they are due, unless they are most of it and more than this.
 _MANY_CANCELLED = 256
 
@@ -53,6 +56,10 @@ class LoopTimer:
         if self.function is not None:
             self.function = None
             self._loop.note_cancelled()
+
+
+def _has_been_shut_down(task: Task) -> bool:
+    return task.waits_for is not None and is_shut_down(task.waits_for)
 
 
 class _Watch:
@@ -304,6 +311,8 @@ class EventLoop:
                 if task is not None and task.wakes_at <= now:
                     task.wakes_at = float("inf")
                     task.switch(False)
+            if _MISSES_SHUTDOWNS and watch.reader is not None and _has_been_shut_down(watch.reader):
+                watch.reader.switch(True)
 
     def _take_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):

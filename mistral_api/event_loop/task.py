@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Protocol
@@ -51,7 +52,8 @@ class Timer(Protocol):
 
 
 class Task(greenlet):
-    """``wakes_at``: until when, by the monotonic clock, the task waits for its socket at most."""
+    """``wakes_at``: until when, by the monotonic clock, the task waits for its socket at most. ``waits_for``: the
+    socket that it waits to read, or did last."""
 
     def __init__(self, loop: Loop, function: Callable[[], None], context: Context | None = None) -> None:
         """To be called in the loop. ``context``: whose variables the task sees; a copy of the present ones by
@@ -59,6 +61,7 @@ class Task(greenlet):
         super().__init__(parent=loop.hub)
         self.loop = loop
         self.wakes_at = float("inf")
+        self.waits_for: socket.socket | None = None
         self._function = function
         self.gr_context = copy_context() if context is None else context
 
@@ -75,6 +78,17 @@ class Task(greenlet):
         """Have the task end where it waits, by GreenletExit. To be called in the loop."""
         with contextlib.suppress(GreenletExit):
             self.throw(GreenletExit)
+
+
+def is_shut_down(connection: socket.socket) -> bool:
+    """Return whether a socket from which nothing can be read now has been shut down, or has failed."""
+    try:
+        socket.socket.recv(connection, 1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def current_task() -> Task | None:

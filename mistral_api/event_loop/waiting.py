@@ -16,9 +16,12 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TypeVar
 
-from mistral_api.event_loop.task import Task, current_task
+from mistral_api.event_loop.task import Task, current_task, is_shut_down
 
 T = TypeVar("T")
+
+# How soon a thread on Windows sees that another one has shut its socket down.
+SHUTDOWN_SECONDS = 0.1
 
 
 def in_task() -> bool:
@@ -33,6 +36,7 @@ def readable(connection: socket.socket, seconds: float | None) -> bool:
     """
     task = current_task()
     if task is not None:
+        task.waits_for = connection
         return task.loop.wait_readable(task, connection.fileno(), seconds)
     return _poll(connection, seconds, writing=False)
 
@@ -53,12 +57,23 @@ def forget(connection: socket.socket) -> None:
 
 
 def _poll(connection: socket.socket, seconds: float | None, *, writing: bool) -> bool:
-    if sys.platform == "win32":  # has no poll
-        waits = ([], [connection], [connection]) if writing else ([connection], [], [])
-        return any(select.select(*waits, seconds))
+    if sys.platform == "win32":
+        return _select(connection, seconds, writing=writing)
     poller = select.poll()
     poller.register(connection, select.POLLOUT if writing else select.POLLIN)
     return bool(poller.poll(None if seconds is None else max(0, seconds) * 1000))
+
+
+def _select(connection: socket.socket, seconds: float | None, *, writing: bool) -> bool:
+    """Wait on Windows, which has no poll(), and whose select() does not see that the socket was shut down here."""
+    deadline = float("inf") if seconds is None else time.monotonic() + seconds
+    waits = ([], [connection], [connection]) if writing else ([connection], [], [])
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        if any(select.select(*waits, min(left, SHUTDOWN_SECONDS))) or is_shut_down(connection):
+            return True
+        if left <= 0:
+            return False
 
 
 def sleep(seconds: float) -> None:

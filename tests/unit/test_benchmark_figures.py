@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +14,8 @@ from bench.plot import render_plot
 from bench.programs import BenchmarkError
 from bench.results import read_results, write_results
 from bench.tables import format_number, judge, render_comparison, render_table
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="bin/bench needs Linux")
 
 
 def _figures(ours: list[float], relay: list[float]) -> Figures:
