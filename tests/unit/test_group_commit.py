@@ -179,9 +179,7 @@ def test_tasks_of_one_turn_of_the_loop_share_a_commit(
     assert _stored(path) == list(range(30))
 
 
-@pytest.mark.skipif(
-    sys.platform == "win32", reason="its clock tells no milliseconds: how many come at a moment is chance"
-)
+@pytest.mark.skipif(sys.platform == "win32", reason="its clock is too coarse: how many come at a time is chance")
 @pytest.mark.parametrize("synced", [False], indirect=True)
 def test_many_tasks_are_written_beside_the_loop(commits: GroupCommit, loop: EventLoop) -> None:
     names: set[str] = set()
