@@ -82,6 +82,8 @@ class Task(greenlet):
 
 def is_shut_down(connection: socket.socket) -> bool:
     """Return whether a socket from which nothing can be read now has been shut down, or has failed."""
+    if connection.gettimeout() != 0:  # to ask a blocking one would be to wait
+        return False
     try:
         socket.socket.recv(connection, 1, socket.MSG_PEEK)
     except BlockingIOError:

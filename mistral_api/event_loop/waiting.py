@@ -70,7 +70,9 @@ def _select(connection: socket.socket, seconds: float | None, *, writing: bool) 
     waits = ([], [connection], [connection]) if writing else ([connection], [], [])
     while True:
         left = max(0.0, deadline - time.monotonic())
-        if any(select.select(*waits, min(left, SHUTDOWN_SECONDS))) or is_shut_down(connection):
+        if any(select.select(*waits, min(left, SHUTDOWN_SECONDS))):
+            return True
+        if not writing and is_shut_down(connection):
             return True
         if left <= 0:
             return False
