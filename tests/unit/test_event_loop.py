@@ -94,8 +94,10 @@ def test_a_full_socket_is_waited_for_until_it_is_read(
         while isinstance(left, int) and left > 0:
             left -= len(theirs.recv(1 << 20))
 
-    threading.Timer(0.02, empty).start()
+    emptying = threading.Timer(0.02, empty)
+    emptying.start()
     assert run(lambda: waiting.writable(ours, SECONDS)) is True
+    emptying.join(SECONDS)
 
 
 def test_sleeping_takes_its_time(run: Run[object]) -> None:
