@@ -102,8 +102,8 @@ def test_a_full_socket_is_waited_for_until_it_is_read(
 
 def test_sleeping_takes_its_time(run: Run[object]) -> None:
     began = time.monotonic()
-    run(lambda: waiting.sleep(0.02))
-    assert time.monotonic() - began >= 0.02
+    run(lambda: waiting.sleep(0.1))
+    assert time.monotonic() - began >= 0.05  # the clock of Windows goes by steps of 16 ms
 
 
 def test_a_signal_wakes_those_who_wait(run: Run[object]) -> None:
