@@ -138,9 +138,17 @@ def _waiting(lines: _Lines, most: int | None = None) -> list[tuple[Write, Line]]
 def _write_all(lines: Sequence[tuple[Write, Line]]) -> None:
     for write, group in groupby(lines, key=itemgetter(0)):
         try:
-            write([line if isinstance(line, str) else line() for _, line in group])
+            write([_made(line) for _, line in group])
         except Exception:  # noqa: BLE001, S112 - what writes tells its own failures; lines must not end the thread
             continue
+
+
+def _made(line: Line) -> str:
+    """Return a line, or one that says that it cannot be made: those around it are written nevertheless."""
+    try:
+        return line if isinstance(line, str) else line()
+    except Exception as error:  # noqa: BLE001 - arguments that do not fit a text, or that fail when they are shown
+        return f"a line cannot be shown: {type(error).__name__}\n"
 
 
 _writers: WeakSet[LineWriter] = WeakSet()

@@ -124,7 +124,8 @@ class LogFileHandler(logging.Handler):
 
     def write(self, lines: Sequence[str]) -> None:
         """Write lines, which have their own line breaks. For one thread at a time."""
-        for piece in pieces([line.encode() for line in lines], min(PIECE_BYTES, self._most_bytes)):
+        encoded = [line.encode(errors="backslashreplace") for line in lines]
+        for piece in pieces(encoded, min(PIECE_BYTES, self._most_bytes)):
             try:
                 if self._process != os.getpid():
                     self._claim()

@@ -71,6 +71,16 @@ def test_line_that_cannot_be_made_costs_the_others_nothing() -> None:
     assert place.lines == ["after"]
 
 
+def test_line_that_cannot_be_made_is_told_of_between_its_neighbours() -> None:
+    place = Place()
+    with _writer() as writer:
+        writer.put(place.write, "before")
+        writer.put(place.write, lambda: str(1 // 0))
+        writer.put(place.write, "after")
+        assert writer.close()
+    assert place.lines == ["before", "a line cannot be shown: ZeroDivisionError\n", "after"]
+
+
 def test_line_after_the_end_is_written_at_once() -> None:
     place = Place()
     with _writer() as writer:

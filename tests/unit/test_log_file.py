@@ -121,6 +121,12 @@ def test_full_disk_is_told_and_costs_nothing_but_lines(tmp_path: Path, monkeypat
     assert (len(torn), whole.partition(": ")[2]) == (40, "afterwards")
 
 
+def test_line_that_is_no_text_of_utf_8_is_written_with_escapes(tmp_path: Path) -> None:
+    with closing(_handler(tmp_path / "logs", [])) as handler:
+        handler.write(["before\n", "half of a pair: \ud83d\n", "after\n"])
+    assert (tmp_path / "logs" / "api.log").read_text().splitlines() == ["before", "half of a pair: \\ud83d", "after"]
+
+
 def test_folder_that_cannot_be_made_is_told_and_tried_again(tmp_path: Path) -> None:
     warnings: list[str] = []
     (tmp_path / "logs").write_text("a file where the folder should be")
