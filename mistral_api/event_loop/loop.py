@@ -21,7 +21,7 @@ from contextvars import Context
 
 from greenlet import getcurrent, greenlet
 
-from mistral_api.event_loop.task import Task, is_shut_down
+from mistral_api.event_loop.task import Task, has_input
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,6 @@ class LoopTimer:
         if self.function is not None:
             self.function = None
             self._loop.note_cancelled()
-
-
-def _has_been_shut_down(task: Task) -> bool:
-    return task.waits_for is not None and is_shut_down(task.waits_for)
 
 
 class _Watch:
@@ -311,8 +307,14 @@ class EventLoop:
                 if task is not None and task.wakes_at <= now:
                     task.wakes_at = float("inf")
                     task.switch(False)
-            if _MISSES_SHUTDOWNS and watch.reader is not None and _has_been_shut_down(watch.reader):
-                watch.reader.switch(True)
+            if _MISSES_SHUTDOWNS:
+                self._note_shutdown(watch)
+
+    def _note_shutdown(self, watch: _Watch) -> None:
+        """Let a task go on whose socket was shut down while it waits to read it."""
+        connection = None if watch.reader is None else watch.reader.waits_for
+        if connection is not None and has_input(connection):
+            self._note_readable(watch)
 
     def _take_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):

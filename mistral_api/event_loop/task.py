@@ -80,11 +80,16 @@ class Task(greenlet):
             self.throw(GreenletExit)
 
 
-def is_shut_down(connection: socket.socket) -> bool:
-    """Return whether a socket from which nothing can be read now has been shut down, or has failed."""
-    if connection.gettimeout() != 0:  # to ask a blocking one would be to wait
+def has_input(connection: socket.socket) -> bool:
+    """Return whether there is something to read from a non-blocking socket: bytes, its end, or that it has failed.
+
+    Unlike the system's waiting it also sees, on Windows, that the socket was shut down by this process. A blocking one
+    is not asked: that would be to wait.
+    """
+    if connection.gettimeout() != 0:
         return False
     try:
+        # The socket's own method: that of a TLS socket takes no flags.
         socket.socket.recv(connection, 1, socket.MSG_PEEK)
     except BlockingIOError:
         return False

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TypeVar
 
-from mistral_api.event_loop.task import Task, current_task, is_shut_down
+from mistral_api.event_loop.task import Task, current_task, has_input
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def _select(connection: socket.socket, seconds: float | None, *, writing: bool) 
         left = max(0.0, deadline - time.monotonic())
         if any(select.select(*waits, min(left, SHUTDOWN_SECONDS))):
             return True
-        if not writing and is_shut_down(connection):
+        if not writing and has_input(connection):
             return True
         if left <= 0:
             return False

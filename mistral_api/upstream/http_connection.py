@@ -11,7 +11,7 @@ import ssl
 from functools import partial
 
 from mistral_api.event_loop import waiting
-from mistral_api.event_loop.task import Loop, current_task
+from mistral_api.event_loop.task import Loop, current_task, has_input
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.connection_errors import Silence
 from mistral_api.upstream.response_parser import ResponseParser
@@ -58,16 +58,7 @@ class HttpConnection:
 
     def is_usable(self, now: float) -> bool:
         """Whether another request may be sent. ``now``: the monotonic clock."""
-        if self.has_expired(now):
-            return False
-        try:
-            # The socket's own method: that of a TLS socket takes no flags. Whatever can be read is the end.
-            socket.socket.recv(self._socket, 1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return not self.has_expired(now) and not has_input(self._socket)  # whatever can be read is the end
 
     def note_idle(self, now: float) -> None:
         """Note that its response has been read. ``now``: the monotonic clock."""
