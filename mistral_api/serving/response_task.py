@@ -43,18 +43,12 @@ class ResponseTask(WSGITask):  # type: ignore[misc] # waitress has no type hints
     @property
     def runs_as_task(self) -> bool:
         """Whether the body waits in a way that the event loop can bear."""
-        return RUNS_AS_TASK in self.get_environment()
+        return RUNS_AS_TASK in (self.environ or ())
 
     @property
     def while_waiting(self) -> Callable[[], bytes | None] | None:
         """What returns the bytes that are sent while the body is waited for."""
-        return cast("Callable[[], bytes | None] | None", self.get_environment().get(WHILE_WAITING))
-
-    def get_environment(self) -> dict[str, Any]:
-        """Return the environment of the request, which is made once."""
-        if self.environ is None:
-            self.environ = super().get_environment()
-        return cast("dict[str, Any]", self.environ)
+        return None if self.environ is None else self.environ.get(WHILE_WAITING)
 
     def send(self) -> None:
         """Send the body, and end the response."""
