@@ -22,6 +22,7 @@ from mistral_api.database.preparation import (
     unusable,
 )
 from mistral_api.event_loop.wsgi import ON_DISCONNECT
+from mistral_api.ipc.siblings import ALONE, Siblings
 from mistral_api.services import EXTENSION, Services, services_of
 from mistral_api.settings import Settings, load_settings, warn_of_misspellings
 from mistral_api.system.logs import configure_command_log, configure_server_log
@@ -63,12 +64,14 @@ class Application(Flask):
         return func
 
 
-def create_app(settings: Settings | None = None, *, create: bool = True, delivers: bool = True) -> Flask:
+def create_app(
+    settings: Settings | None = None, *, create: bool = True, delivers: bool = True, siblings: Siblings = ALONE
+) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no embedded PostgreSQL can be had.
 
     ``create`` false is for commands: it makes no embedded PostgreSQL where there is none yet. A database in
     DATABASE_URL is not asked for anything here. ``delivers`` false: another process of the same DATA_DIR delivers what
-    this one journals.
+    this one journals. ``siblings``: the other API processes of the same ``bin/serve``.
     """
     settings = settings or load_settings()
     _configure_log(settings)
@@ -90,7 +93,7 @@ def create_app(settings: Settings | None = None, *, create: bool = True, deliver
         engine = db.engine
     prepare_connections(engine, settings)
     check_connections(engine)
-    app.extensions[EXTENSION] = Services(settings, engine, database, delivers=delivers)
+    app.extensions[EXTENSION] = Services(settings, engine, database, delivers=delivers, siblings=siblings)
 
     register_request_ids(app)
     measure_arrivals(app)

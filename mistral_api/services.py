@@ -42,6 +42,7 @@ from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.ipc.siblings import ALONE, Siblings
 from mistral_api.metrics.exposition import Metrics
 from mistral_api.metrics.instruments import Instruments
 from mistral_api.metrics.process_state import ProcessSources
@@ -87,10 +88,20 @@ class Services:
     # Replaced at the start, since it has a thread.
     tracer: Tracer = NO_TRACER
 
-    def __init__(self, settings: Settings, engine: Engine, opened: Database, *, delivers: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        opened: Database,
+        *,
+        delivers: bool = True,
+        siblings: Siblings = ALONE,
+    ) -> None:
         """``engine`` connects to the opened database, which is released last. ``delivers``: whether this process
-        delivers what is journaled, unless another one on the same DATA_DIR does."""
+        delivers what is journaled, unless another one on the same DATA_DIR does. ``siblings``: the other API
+        processes that share what is in memory."""
         self.settings = settings
+        self.siblings = siblings
         self.engine = engine
         self.started_at = time.monotonic()
         self.preparation = DatabasePreparation(create_thread_engine(engine, settings), engine)
