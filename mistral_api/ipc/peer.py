@@ -71,6 +71,8 @@ class Peer:
         self._on_end: list[Callable[[], None]] = []
         self._reading, self._writing = threading.Lock(), threading.Lock()
         self._received, self._unsent = bytearray(), bytearray()
+        # Set when nothing is left to be sent, and replaced when something is.
+        self._sent = Signal()
         self._calls: dict[int, _Call] = {}
         self._numbers = count(1)
         self._ended = False
@@ -113,8 +115,14 @@ class Peer:
         return call.result
 
     def tell(self, method: str, *arguments: object) -> None:
-        """Tell the other process something, which has then been sent; nothing happens where it has ended."""
+        """Tell the other process something; nothing happens where it has ended. This never waits."""
         self._send([0, method, arguments])
+
+    def flush(self, seconds: float = CALL_SECONDS) -> None:
+        """Return once all that was told is where the other process reads it. Raises PeerGone."""
+        sent = self._sent
+        if self._unsent and not sent.wait(seconds):
+            raise PeerGone(f"{self.name} did not read in time")
 
     def catch_up(self) -> None:
         """Do what the other process has asked and told until now. Not to be called by a handler that does not wait."""
@@ -139,6 +147,8 @@ class Peer:
             begins = not self._unsent
             self._unsent += _LENGTH.pack(len(data)) + data
             waits = begins and self._write()
+            if waits:
+                self._sent = Signal()
             hangs = len(self._unsent) > MOST_UNSENT_BYTES
         if hangs:
             log.error("%s reads nothing any more", self.name)
@@ -162,6 +172,7 @@ class Peer:
         with self._writing:
             waits = self._write()
         if not waits:
+            self._sent.set()
             self._watch()
 
     def _read_once(self) -> None:
@@ -228,6 +239,7 @@ class Peer:
             if self._ended:
                 return
             self._ended = True
+        self._sent.set()
         if self._loop is not None:
             self._loop.call_soon(self._close)
         for call in list(self._calls.values()):

@@ -79,10 +79,26 @@ def test_what_was_told_is_known_without_waiting_for_the_loop(loop: EventLoop, pa
     telling.start(loop)
     hub = Hub()
     hub.join(told)
-    for number in range(1000):
+    for number in range(100):
         telling.tell("note", number)
+    telling.flush()
     hub.catch_up()  # the loop does not read for this one yet
-    assert heard == list(range(1000))
+    assert heard == list(range(100))
+
+
+def test_what_there_is_no_room_for_is_sent_later(loop: EventLoop, pair: tuple[Peer, Peer]) -> None:
+    telling, told = pair
+    heard: list[int] = []
+    told.handle("note", heard.append)
+    telling.start(loop)
+    for number in range(5000):
+        telling.tell("note", number)
+    with pytest.raises(PeerGone, match="read in time"):
+        telling.flush(0.01)
+    told.start(loop)
+    telling.flush()
+    told.catch_up()
+    assert heard == list(range(5000))
 
 
 def test_a_question_to_a_process_that_has_ended_is_not_answered(loop: EventLoop, pair: tuple[Peer, Peer]) -> None:
