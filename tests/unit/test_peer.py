@@ -89,10 +89,10 @@ def test_what_was_told_is_known_without_waiting_for_the_loop(loop: EventLoop, pa
 def test_what_there_is_no_room_for_is_sent_later(loop: EventLoop, pair: tuple[Peer, Peer]) -> None:
     telling, told = pair
     heard: list[int] = []
-    told.handle("note", heard.append)
+    told.handle("note", lambda number, _filling: heard.append(number))
     telling.start(loop)
     for number in range(5000):
-        telling.tell("note", number)
+        telling.tell("note", number, "x" * 2000)
     with pytest.raises(PeerGone, match="read in time"):
         telling.flush(0.01)
     told.start(loop)
