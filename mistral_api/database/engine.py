@@ -24,7 +24,12 @@ from mistral_api.database.address import name_address_in_errors
 from mistral_api.database.deadlines import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
 from mistral_api.database.query_times import WatchedPool
 from mistral_api.database.search_path import use_schema
-from mistral_api.embedded.postgres import EmbeddedPostgres, has_embedded_postgres, start_embedded_postgres
+from mistral_api.embedded.postgres import (
+    EmbeddedPostgres,
+    embedded_postgres_url,
+    has_embedded_postgres,
+    start_embedded_postgres,
+)
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
 from mistral_api.system.command_names import project_command
@@ -84,6 +89,15 @@ def open_database(settings: Settings, *, create: bool = True) -> Database:
     embedded = start_embedded_postgres(settings.data_dir)
     atexit.register(embedded.stop)
     return Database(embedded.url, embedded.stop, embedded)
+
+
+def join_database(settings: Settings) -> Database:
+    """Return the database of a process that another one has started, which looks after an embedded PostgreSQL.
+
+    Raises StartError where there is none, or it belongs to another account.
+    """
+    url = settings.database_url or embedded_postgres_url(settings.data_dir)
+    return Database(url, lambda: None)
 
 
 def require_database_data(settings: Settings) -> None:

@@ -41,6 +41,8 @@ CHECK_SECONDS = 1.0
 ACCEPTED_AT_ONCE = 64
 # The process, or the system, has no more sockets.
 _NO_MORE_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# How long one thread may keep the others from running Python code: what runs beside responses must not delay them.
+SWITCH_SECONDS = 0.0005
 # Pending output of one response beyond which its application waits for the client.
 UNSENT_BYTES = 1 << 20
 
@@ -62,7 +64,6 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
         self._warn = ThrottledWarning(log)
         info = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(app, {}, _sock=listener, bind_socket=False, sockinfo=info, **more)
-        loop.call_soon(self._begin)
 
     def note_refusal(self, error: ApiError, request: RequestParser, request_id: str) -> None:
         """Tell whoever wants to know that a request was refused before the application saw it."""
@@ -71,7 +72,8 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
     def pull_trigger(self) -> None:
         """Wake no loop: our connections tell theirs what they are waiting for."""
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begin to accept connections."""
         self._accept_again()
         self._check_deadlines()
 
@@ -165,9 +167,20 @@ class WebServer:
         )
         self._thread = threading.Thread(target=self._loop.run, name="waitress", daemon=True)
 
-    def start(self) -> None:
-        """Begin to serve requests."""
+    @property
+    def loop(self) -> EventLoop:
+        """The loop in which connections and tasks wait."""
+        return self._loop
+
+    def start_loop(self) -> None:
+        """Run the loop, and accept no connection yet."""
         self._thread.start()
+
+    def start(self) -> None:
+        """Begin to serve requests; the loop is started unless it runs."""
+        if self._thread.ident is None:
+            self.start_loop()
+        self._loop.call_soon(self._server.begin)
 
     @property
     def running(self) -> bool:
