@@ -38,6 +38,11 @@ from mistral_api.system.command_names import project_command
 APPLICATION = "mistral-api"
 TRANSFER_APPLICATION = "mistral-api transfer"
 
+# Of an API process beside its pool: that of the API keys, and one that prepares the database.
+THREAD_CONNECTIONS = 2
+# Of the process that delivers, and of commands that run beside the server.
+OTHER_CONNECTIONS = 15
+
 # After these times libpq gives a dead peer up: a hosted database may vanish without closing its connections.
 _LIBPQ_DEADLINES: dict[str, int | str] = {
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -86,9 +91,14 @@ def open_database(settings: Settings, *, create: bool = True) -> Database:
         return Database(settings.database_url, lambda: None)
     if not create:
         require_database_data(settings)
-    embedded = start_embedded_postgres(settings.data_dir)
+    embedded = start_embedded_postgres(settings.data_dir, connections=_connections(settings))
     atexit.register(embedded.stop)
     return Database(embedded.url, embedded.stop, embedded)
+
+
+def _connections(settings: Settings) -> int:
+    """Return how many connections all processes of these settings may have at once, commands among them."""
+    return settings.api_processes * (settings.database_pool_size + THREAD_CONNECTIONS) + OTHER_CONNECTIONS
 
 
 def join_database(settings: Settings) -> Database:

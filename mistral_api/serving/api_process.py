@@ -1,8 +1,9 @@
 """``python -m mistral_api.serving.api_process``: another API process of ``bin/serve`` (API_PROCESSES), which starts it.
 
-Its arguments are its number, the listening socket, one end of a pair of sockets to the first process, and the version
-that this must be. A byte on its standard input asks for an orderly stop, and so does a signal. The end of its standard
-input, which the death of the first process is too, and a second signal, ask it not to wait for running requests.
+Its arguments are its number, the listening socket, one end of a pair of sockets to the first process, the file of
+``connection_shares``, and the version that this must be. A byte on its standard input asks for an orderly stop, and so
+does a signal. The end of its standard input, which the death of the first process is too, and a second signal, ask it
+not to wait for running requests.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from mistral_api.ipc.siblings import Siblings
 from mistral_api.services import services_of
 from mistral_api.serving.api_processes import SERVING
 from mistral_api.serving.application_server import ApplicationServer
+from mistral_api.serving.connection_shares import ConnectionShares
 from mistral_api.serving.program_version import program_version
 from mistral_api.serving.web_server import SWITCH_SECONDS
 from mistral_api.settings import SettingError, Settings, load_settings
@@ -92,13 +94,16 @@ class Inheritance:
     number: int
     listener: socket.socket
     connection: socket.socket
+    shares: ConnectionShares
     version: str
 
     @classmethod
     def from_arguments(cls, arguments: list[str]) -> Inheritance:
         """Read the command line."""
-        number, listener, connection, version = arguments
-        return cls(int(number), _socket(int(listener)), _socket(int(connection)), version)
+        number, listener, connection, shares_file, version = arguments
+        shares = ConnectionShares(int(shares_file), int(number) - 1)
+        os.close(int(shares_file))
+        return cls(int(number), _socket(int(listener)), _socket(int(connection)), shares, version)
 
 
 def _socket(number: int) -> socket.socket:
@@ -135,7 +140,7 @@ def _run(settings: Settings, inherited: Inheritance, orders: StopOrders) -> int:
     first.on_end(orders.note_lost_connection)
     app = create_app(settings, delivers=False, siblings=Siblings(first=first))
     services = services_of(app.extensions)
-    server = ApplicationServer(app, inherited.listener, settings)
+    server = ApplicationServer(app, inherited.listener, settings, inherited.shares)
     try:
         server.start_loop()
         first.start(server.loop)

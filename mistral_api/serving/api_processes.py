@@ -8,15 +8,18 @@ whichever process has time.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.ipc.peer import Peer
 from mistral_api.ipc.siblings import Hub
 from mistral_api.observability.server_health import ProcessesHealth
 from mistral_api.serving.child_process import ChildProcess, start_python
+from mistral_api.serving.connection_shares import ConnectionShares, new_shares_file
 from mistral_api.serving.program_version import program_version
 from mistral_api.settings import Settings
 from mistral_api.system.exit_codes import ExitCode
@@ -32,11 +35,24 @@ END_SECONDS = 20.0
 START_SECONDS = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all processes have in common: the listening socket is its owner's, ``shares_file`` open until the end.
+
+    ``version``: of the program as it is now, before anybody upgrades its files.
+    """
+
+    hub: Hub
+    version: str
+    shares_file: int
+    shares: ConnectionShares
+
+
 class _Sibling:
     """One other process, and the way to it, which is a new one at each start."""
 
-    def __init__(self, number: int, listener: socket.socket, hub: Hub, loop: EventLoop, version: str) -> None:
-        self._number, self._listener, self._hub, self._loop, self._version = number, listener, hub, loop, version
+    def __init__(self, number: int, shared: _Shared, listener: socket.socket, loop: EventLoop) -> None:
+        self._number, self._shared, self._listener, self._loop = number, shared, listener, loop
         self._peer: Peer | None = None
         self._serves_since: float | None = None
         self._started_at = 0.0
@@ -66,8 +82,8 @@ class _Sibling:
     def _spawn(self) -> subprocess.Popen[bytes]:
         ours, theirs = socket.socketpair()
         with theirs:
-            numbers = (self._listener.fileno(), theirs.fileno())
-            command = [MODULE, str(self._number), *map(str, numbers), self._version]
+            numbers = (self._listener.fileno(), theirs.fileno(), self._shared.shares_file)
+            command = [MODULE, str(self._number), *map(str, numbers), self._shared.version]
             try:
                 process = start_python(command, numbers)
             except OSError:
@@ -76,7 +92,8 @@ class _Sibling:
         self._serves_since, self._started_at = None, time.monotonic()
         self._peer = peer = Peer(ours, self.child.name)
         peer.handle(SERVING, lambda: self._note_serving(peer))
-        self._hub.join(peer)
+        peer.on_end(lambda: self._note_end(peer))
+        self._shared.hub.join(peer)
         peer.start(self._loop)
         return process
 
@@ -84,6 +101,10 @@ class _Sibling:
         if peer is self._peer:
             self._serves_since, self.child.problem = time.monotonic(), None
             log.info("%s serves", self.child.name)
+
+    def _note_end(self, peer: Peer) -> None:
+        if peer is self._peer:
+            self._shared.shares.note_absent(self._number - 1)
 
     def look(self) -> None:
         """Start it again where it has ended, and have it end where nothing can be said to it any more."""
@@ -98,25 +119,32 @@ class _Sibling:
 
 
 class ApiProcesses:
-    """All other processes, from :meth:`start` to :meth:`stop`. The main loop calls it; any thread may ask for health.
+    """All other processes, from :meth:`start` to :meth:`close`. The main loop calls it; any thread may ask for health.
 
     There are none with API_PROCESSES=1.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._count = settings.api_processes
-        # Of the program as it is now, before anybody upgrades its files.
-        self._version = program_version() if self._count > 1 else ""
-        self.hub = Hub() if self._count > 1 else None
+        self._shared = _share(self._count) if self._count > 1 else None
         self._siblings: list[_Sibling] = []
-        self._told: str | None = None
+
+    @property
+    def hub(self) -> Hub | None:
+        """The way to all others; None without any."""
+        return None if self._shared is None else self._shared.hub
+
+    @property
+    def shares(self) -> ConnectionShares | None:
+        """How many connections each has; None without others."""
+        return None if self._shared is None else self._shared.shares
 
     def start(self, listener: socket.socket, loop: EventLoop) -> None:
         """Start them on a socket that this process listens on. ``loop``: of this process's web server."""
-        if self.hub is None:
+        if self._shared is None:
             return
         for number in range(2, self._count + 1):
-            sibling = _Sibling(number, listener, self.hub, loop, self._version)
+            sibling = _Sibling(number, self._shared, listener, loop)
             self._siblings.append(sibling)
             sibling.child.start()
 
@@ -151,10 +179,18 @@ class ApiProcesses:
         for sibling in self._siblings:
             sibling.child.end_soon(END_SECONDS)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Wait until all have ended, and kill those that do not within END_SECONDS in all."""
         deadline = time.monotonic() + END_SECONDS
         self.end_requests()
         for sibling in self._siblings:
             sibling.child.stop(max(0.0, deadline - time.monotonic()))
             sibling.close()
+        if self._shared is not None:
+            os.close(self._shared.shares_file)
+            self._shared = None
+
+
+def _share(count: int) -> _Shared:
+    shares_file = new_shares_file(count)
+    return _Shared(Hub(), program_version(), shares_file, ConnectionShares(shares_file, 0))

@@ -8,6 +8,7 @@ from flask import Flask
 
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.services import services_of
+from mistral_api.serving.connection_shares import ConnectionShares
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.web_server import WebServer
 from mistral_api.settings import Settings
@@ -19,8 +20,10 @@ END_SECONDS = 2.0
 class ApplicationServer:
     """Serves an application from :meth:`start` to :meth:`close`. Its services are its caller's to start and close."""
 
-    def __init__(self, app: Flask, listener: socket.socket, settings: Settings) -> None:
-        """Listen. Raises OSError where the system does not let us."""
+    def __init__(
+        self, app: Flask, listener: socket.socket, settings: Settings, shares: ConnectionShares | None = None
+    ) -> None:
+        """Listen. Raises OSError where the system does not let us. ``shares``: of all API processes at this socket."""
         self._services = services = services_of(app.extensions)
         hooks = Hooks(
             services.gate.refusal,
@@ -28,7 +31,7 @@ class ApplicationServer:
             services.note_refusal,
             services.audit_log.note_closed,
         )
-        self._web_server = web_server = WebServer(app, listener, settings, hooks)
+        self._web_server = web_server = WebServer(app, listener, settings, hooks, shares)
         services.metrics.watch_threads(lambda: web_server.waiting)
 
     @property

@@ -112,7 +112,7 @@ class Stack:
         if self._app is None:
             return
         try:
-            self._server = ApplicationServer(self._app, listener, self._settings)
+            self._server = ApplicationServer(self._app, listener, self._settings, self._processes.shares)
         except OSError as error:  # another program that had bound the port too has begun to listen
             host, port = listener.getsockname()[:2]
             raise refused_address(host, port, error, host_setting="API_HOST", port_setting="API_PORT") from error
@@ -173,7 +173,7 @@ class Stack:
             self._server.begin_stop()
             self._wait_for_requests(self._server)
         # Until here the others ask this process for what all share.
-        self._processes.stop()
+        self._processes.close()
         if self._server is not None:
             self._server.close()
         self._flush_feedback()
