@@ -14,7 +14,7 @@ from uuid import UUID
 
 from mistral_api.conversations.digest_tree import MessageDigests, has_answer
 from mistral_api.conversations.ended_turn import EndedTurn, TurnJson
-from mistral_api.conversations.recognition import Match, RecognitionIndex
+from mistral_api.conversations.recognition import Match, Recognition, RecognitionIndex
 from mistral_api.conversations.sent_summary import (
     SHORT_LIST,
     Incomplete,
@@ -24,6 +24,7 @@ from mistral_api.conversations.sent_summary import (
     summaries_to_note,
 )
 from mistral_api.ipc.peer import Peer, PeerGone
+from mistral_api.ipc.siblings import Siblings
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import Exchange
 from mistral_api.system.logs import ThrottledWarning
@@ -139,21 +140,42 @@ class SharedRecognition:
         self._warn("conversations are not recognised: %s", error)
 
 
-class OfferedIndex:
+def open_recognition(index: RecognitionIndex, siblings: Siblings, catch_up: Callable[[], None]) -> Recognition:
+    """Return what recognises for this process. ``index`` is empty where another process has the one of all.
+
+    ``catch_up``: does what the other processes have told until now.
+    """
+    if siblings.first is not None:
+        return SharedRecognition(siblings.first)
+    if siblings.hub is None:
+        return index
+    siblings.hub.offer(lambda peer: offer_index(index, peer, catch_up))
+    return FirstRecognition(index, catch_up)
+
+
+def offer_index(index: RecognitionIndex, peer: Peer, catch_up: Callable[[], None]) -> None:
+    """Do on the index of the first process what another one asks.
+
+    ``catch_up``: does what all processes have told until now.
+    """
+    offered = _OfferedIndex(index, peer, catch_up)
+    peer.handle(FIND, offered.find, waits=True)
+    peer.handle(NOTE, offered.note)
+    peer.handle(RELEASE, offered.release)
+    peer.on_end(offered.end)
+
+
+class _OfferedIndex:
     """What the first process does on its index for one other process."""
 
     def __init__(self, index: RecognitionIndex, peer: Peer, catch_up: Callable[[], None]) -> None:
-        """``catch_up``: does what all processes have told until now."""
         self._index = index
         self._peer = peer
         self._catch_up = catch_up
         self._claims: set[UUID] = set()
-        peer.handle(FIND, self._find, waits=True)
-        peer.handle(NOTE, self._note)
-        peer.handle(RELEASE, self._release)
-        peer.on_end(self._end)
 
-    def _find(self, owner: str, client: str | None, summary: SummaryJson, claim: str | None) -> tuple[str, str | None]:
+    def find(self, owner: str, client: str | None, summary: SummaryJson, claim: str | None) -> tuple[str, str | None]:
+        """Return the session that a list continues, or that more must be summarised of it."""
         self._catch_up()
         try:
             match = self._search(owner, client, SentSummary(summary), None if claim is None else UUID(claim))
@@ -171,7 +193,8 @@ class OfferedIndex:
                 self._index.release(exchange_id)
         return match
 
-    def _note(self, turn: TurnJson, summary: SummaryJson) -> str:
+    def note(self, turn: TurnJson, summary: SummaryJson) -> str:
+        """Take in a turn that has ended, or return that more must be summarised of its list."""
         ended = EndedTurn.from_json(turn)
         try:
             self._index.note_turn(ended, SentSummary(summary))
@@ -180,10 +203,12 @@ class OfferedIndex:
         self._claims.discard(ended.exchange_id)
         return ""
 
-    def _release(self, exchange_id: str) -> None:
+    def release(self, exchange_id: str) -> None:
+        """End the claim of a request that has failed."""
         self._claims.discard(UUID(exchange_id))
         self._index.release(UUID(exchange_id))
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End all claims: the process has ended."""
         for exchange_id in list(self._claims):
             self._index.release(exchange_id)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mistral_api.conversations.recognition import Recognition, RecognitionIndex
-from mistral_api.conversations.shared_recognition import FirstRecognition, OfferedIndex, SharedRecognition
+from mistral_api.conversations.shared_recognition import FirstRecognition, SharedRecognition, offer_index
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.ipc.peer import Peer
 from mistral_api.ipc.siblings import Hub
@@ -71,7 +71,7 @@ class _Apart:
 
 def _apart() -> _Apart:
     index, wire = RecognitionIndex(), _Wire()
-    OfferedIndex(index, cast(Peer, wire), lambda: None)
+    offer_index(index, cast(Peer, wire), lambda: None)
     return _Apart(index, wire, SharedRecognition(cast(Peer, wire)))
 
 
@@ -91,13 +91,15 @@ TRANSCRIPT = said(*["Hi", "ok", "Why?", "ok", "Hi", "Hello!", "", "ok"] * 20)
 
 def _drawn_list(data: st.DataObject, sent: list[list[ChatMessage]]) -> list[ChatMessage]:
     """Return a list of messages: an earlier one that has grown, or part of the transcript, perhaps cut or changed."""
-    if sent and data.draw(st.integers(0, 4)):
+    grows: int = data.draw(st.integers(0, 4))
+    if sent and grows:
         messages = list(data.draw(st.sampled_from(sent)))
     else:
         messages = TRANSCRIPT[: data.draw(st.sampled_from([0, 1, 3, 11, 69, 81, 160]))]
     if messages and data.draw(st.integers(0, 3)) == 0:
         messages = messages[data.draw(st.integers(0, len(messages) - 1)) :]
-    if messages and data.draw(st.booleans()):
+    changed: bool = data.draw(st.booleans())
+    if messages and changed:
         messages[data.draw(st.integers(0, len(messages) - 1))] = data.draw(MESSAGES)
     many = data.draw(st.sampled_from([0, 0, 0, 0, 70]))
     return [*messages, *data.draw(st.lists(MESSAGES, min_size=1, max_size=3)), *said("a tool says this") * many]
@@ -121,7 +123,8 @@ def test_another_process_recognises_what_one_alone_does(data: st.DataObject) -> 
             assert (found and found.session_id) == (match and match.session_id)
             exchange.session_id = match.session_id if match else exchange.session_id
         running.append(exchange)
-        while running and data.draw(st.booleans()):
+        ends: int = data.draw(st.integers(0, 2))
+        for _ in range(min(ends, len(running))):
             _end(data, running.pop(data.draw(st.integers(0, len(running) - 1))), alone, apart, sent)
         if data.draw(st.integers(0, 5)) == 0:
             for index in (alone, apart.index):
@@ -208,7 +211,7 @@ class _Processes:
 @pytest.fixture
 def processes(loop: EventLoop) -> Iterator[_Processes]:
     index, hub = RecognitionIndex(), Hub()
-    hub.offer(lambda peer: OfferedIndex(index, peer, hub.catch_up))
+    hub.offer(lambda peer: offer_index(index, peer, hub.catch_up))
     ends = []
     for number in range(2):
         ours, theirs = socket.socketpair()
