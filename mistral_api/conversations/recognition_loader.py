@@ -48,7 +48,7 @@ class RecognitionLoader:
         self._index = index
         self._journaled = journaled
         self._engine = engine
-        self._forget_deleted = forget_deleted
+        self.forget_deleted = forget_deleted
         self._warn = ThrottledWarning(log)
         self._loaded: set[UUID] = set()
         self._closing = threading.Event()
@@ -70,9 +70,9 @@ class RecognitionLoader:
             self._load_journal()
             while not self._closing.is_set() and not self._load_database():
                 self._closing.wait(RETRY_SECONDS)
-            self._forget_deleted()
+            self.forget_deleted()
         while not self._closing.wait(NOTICES_SECONDS):
-            self._forget_deleted()
+            self.forget_deleted()
 
     def _load_journal(self) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,15 +13,14 @@ from hypothesis import strategies as st
 
 from mistral_api.conversations.recognition import Recognition, RecognitionIndex
 from mistral_api.conversations.shared_recognition import FirstRecognition, SharedRecognition, offer_index
-from mistral_api.event_loop.loop import EventLoop
 from mistral_api.ipc.peer import Peer
 from mistral_api.ipc.siblings import Hub
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import INTERRUPTED, Exchange
 from mistral_api.system.identifiers import new_id
 from tests.support.dialogues import begin_turn, end_turn, said, take_turn
-from tests.support.event_loops import running_loop
 from tests.support.exchanges import make_exchange, reply
+from tests.support.peers import joined_peers
 from tests.support.processes import wait_for
 
 LONG = "The capital of France is Paris, which lies on the Seine and has been the capital for many centuries."
@@ -192,12 +190,6 @@ def test_what_was_summarised_is_bounded() -> None:
     assert apart.wire.bytes < 20_000
 
 
-@pytest.fixture
-def loop() -> Iterator[EventLoop]:
-    with running_loop() as running:
-        yield running
-
-
 @dataclass
 class _Processes:
     """A first process, and two others."""
@@ -209,21 +201,12 @@ class _Processes:
 
 
 @pytest.fixture
-def processes(loop: EventLoop) -> Iterator[_Processes]:
+def processes() -> Iterator[_Processes]:
     index, hub = RecognitionIndex(), Hub()
     hub.offer(lambda peer: offer_index(index, peer, hub.catch_up))
-    ends = []
-    for number in range(2):
-        ours, theirs = socket.socketpair()
-        inner, outer = Peer(ours, f"process {number}"), Peer(theirs, "first")
-        hub.join(inner)
-        inner.start(loop)
-        outer.start(loop)
-        ends.append(outer)
-    yield _Processes(index, FirstRecognition(index, hub.catch_up), [SharedRecognition(end) for end in ends], ends)
-    hub.close()
-    for end in ends:
-        end.close()
+    with joined_peers(hub) as ends:
+        first = FirstRecognition(index, hub.catch_up)
+        yield _Processes(index, first, [SharedRecognition(end) for end in ends], ends)
 
 
 def test_what_one_process_has_answered_all_others_continue(processes: _Processes) -> None:
