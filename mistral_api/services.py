@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from mistral_api.analytics.daily_tokens import DailyTokenReader
 from mistral_api.api_keys.key_mirror import KeyMirror
 from mistral_api.api_keys.key_watcher import KeyWatcher
+from mistral_api.api_keys.shared_keys import SharedKeys
 from mistral_api.control.saved_caches import mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
@@ -75,6 +76,7 @@ from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.ollama_models import OllamaModels
+from mistral_api.upstream.server_identity import ServerIdentity
 from mistral_api.upstream.slot_owners import Sharing
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
@@ -113,6 +115,7 @@ class Services:
         self.key_mirror = _key_mirror(settings, engine)
         self.key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
         self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
+        self.shared_keys = SharedKeys(self.key_watcher, siblings)
         self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
         self.audit_log = AuditLog(settings.data_dir)
         self.finished_requests = FinishedRequests(log_request)
@@ -165,8 +168,7 @@ class Services:
         self.deletions.on_retention, self.deletions.on_deleted = self._forget_before, self._forget_deleted
         self.metrics = self._make_metrics()
         self._release_database = opened.release
-        self._lock = threading.Lock()
-        self._state = "made"
+        self._lock, self._state = threading.Lock(), "made"
 
     @cached_property
     def ollama_models(self) -> OllamaModels:
@@ -187,6 +189,7 @@ class Services:
 
     def _open_model_servers(self) -> ModelServers:
         servers = ModelServers(self.settings, self._sharing())
+        servers.identify(ServerIdentity(self.siblings))
         self.recorder.asked_models.known = servers.known_models
         return servers
 
