@@ -11,7 +11,8 @@ from mistral_api.errors import ApiError
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.responses import ResponsePayload
-from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundResponse, BackgroundRunner
+from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundRunner
+from mistral_api.responses.background_response import BackgroundResponse
 from mistral_api.responses.prepared_response import parse_input_items, prepare_response
 from mistral_api.responses.response_run import ResponseRun
 from mistral_api.responses.stored_responses import StoredContext
