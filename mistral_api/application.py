@@ -14,7 +14,13 @@ from flask.cli import FlaskGroup
 from sqlalchemy.exc import SQLAlchemyError
 
 from mistral_api.database.deadlines import answer_within
-from mistral_api.database.engine import check_connections, engine_options, open_database, prepare_connections
+from mistral_api.database.engine import (
+    check_connections,
+    engine_options,
+    join_database,
+    open_database,
+    prepare_connections,
+)
 from mistral_api.database.preparation import (
     LOOK_SECONDS,
     refuse_foreign_schema,
@@ -71,7 +77,8 @@ def create_app(
 
     ``create`` false is for commands: it makes no embedded PostgreSQL where there is none yet. A database in
     DATABASE_URL is not asked for anything here. ``delivers`` false: another process of the same DATA_DIR delivers what
-    this one journals. ``siblings``: the other API processes of the same ``bin/serve``.
+    this one journals. ``siblings``: the other API processes of the same ``bin/serve``; the first one has the embedded
+    PostgreSQL.
     """
     settings = settings or load_settings()
     _configure_log(settings)
@@ -83,7 +90,7 @@ def create_app(
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
 
-    database = open_database(settings, create=create)
+    database = open_database(settings, create=create) if siblings.first is None else join_database(settings)
     app.config["SQLALCHEMY_DATABASE_URI"] = database.url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, database.url)
     db.init_app(app)

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +33,7 @@ from mistral_api.database.query_times import SlowQueryLog, watch_queries
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.delivery.deliverer import Deliverer
 from mistral_api.delivery.writer import DeliveryCounts
+from mistral_api.embedded.postgres import EmbeddedHealth
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.errors import ApiError
 from mistral_api.generation.answer_cache import open_answer_cache
@@ -51,6 +51,7 @@ from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.observability.request_log import log_request
+from mistral_api.observability.server_health import ServerHealthReader
 from mistral_api.recording.deliverer_link import DelivererLink
 from mistral_api.recording.recorder import Recorder, RecordingPolicy, StartDelivery
 from mistral_api.responses.context_resolver import ContextResolver
@@ -104,10 +105,10 @@ class Services:
         self.settings = settings
         self.siblings = siblings
         self.engine = engine
-        self.started_at = time.monotonic()
         self.preparation = DatabasePreparation(create_thread_engine(engine, settings), engine)
         self.key_ring = KeyRing(settings.admin_api_key)
         self.embedded_postgres = opened.embedded
+        self.server_health = ServerHealthReader(siblings, self._embedded_health)
         self.key_mirror = _key_mirror(settings, engine)
         self.key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
         self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
@@ -170,6 +171,9 @@ class Services:
     def ollama_models(self) -> OllamaModels:
         """The models served as clients of Ollama's API see them."""
         return OllamaModels(self.model_servers)
+
+    def _embedded_health(self) -> EmbeddedHealth | None:
+        return None if self.embedded_postgres is None else self.embedded_postgres.health()
 
     def _make_deliverer(self) -> Deliverer:
         writer_engine = self.preparation.guard(create_thread_engine(self.engine, self.settings))

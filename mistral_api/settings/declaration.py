@@ -97,6 +97,9 @@ class Settings:
     )
     api_host: str = _setting(HOST, "127.0.0.1", "address the API listens on")
     api_port: int = _setting(whole_number(0, 65535), 9000, "port the API listens on; 0 takes a free one")
+    api_processes: int = _setting(
+        whole_number(1, 64), 1, "processes of the API that share the port, for more cores; on Windows 1"
+    )
     api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
     admin_api_key: str | None = _setting(
         SECRET,

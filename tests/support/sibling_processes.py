@@ -1,60 +1,99 @@
-"""What several API processes of one ``bin/serve`` have of each other, all in one process."""
+"""A server of several API processes (API_PROCESSES), and clients of each of them.
+
+::
+
+    with misbehaving_server() as engine, running_siblings(data_dir, MODEL_SERVER_URL=engine) as server:
+        with client_of(server, 1) as one, client_of(server, 2) as two:
+            status, body = one.ask("POST", "/v1/chat/completions", {"model": "fine", "messages": [...]})
+
+Which process has accepted a connection is what the system says: no header of the server tells it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import socket
+import json
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
 
-from mistral_api.event_loop.loop import EventLoop
-from mistral_api.ipc.peer import Peer
-from mistral_api.ipc.siblings import Hub, Siblings
-from tests.support.event_loops import run_as_task, running_loop
+import psutil
 
+from tests.support.processes import START_SECONDS, Server, running_server, wait_for
 
-class SiblingProcesses:
-    """``first`` and ``others``: what each of them knows of the rest, each with an event loop of its own."""
-
-    def __init__(self, loops: list[EventLoop]) -> None:
-        self.hub = Hub()
-        self.first = Siblings(hub=self.hub)
-        self._loops = loops
-        self._pairs = [self._pair(number) for number in range(1, len(loops))]
-        self.others = [Siblings(first=outer) for _, outer in self._pairs]
-
-    @staticmethod
-    def _pair(number: int) -> tuple[Peer, Peer]:
-        inner, outer = socket.socketpair()
-        return Peer(inner, f"process {number}"), Peer(outer, "the first process")
-
-    def start(self) -> None:
-        """Have them speak with each other, once everything has been offered and handled."""
-        for loop, (inner, outer) in zip(self._loops[1:], self._pairs, strict=True):
-            self.hub.join(inner)
-            inner.start(self._loops[0])
-            outer.start(loop)
-
-    def end(self, number: int) -> None:
-        """End one of the others, as the first process sees it when it dies. Return once that is known."""
-        inner, outer = self._pairs[number]
-        outer.close()
-        run_as_task(self._loops[number + 1], lambda: None)
-        while not inner.ended:
-            inner.catch_up()
-
-    def close(self) -> None:
-        """Close all ways."""
-        for inner, outer in self._pairs:
-            inner.close()
-            outer.close()
-        for loop in self._loops:
-            run_as_task(loop, lambda: None)
+MODULE = "mistral_api.serving.api_process"
+# Connections that are opened until the wanted process has accepted one.
+MOST_TRIES = 200
 
 
 @contextlib.contextmanager
-def sibling_processes(others: int = 2) -> Iterator[SiblingProcesses]:
-    """Make what so many processes beside the first one have of each other. They are closed in the end."""
-    with contextlib.ExitStack() as stack:
-        processes = SiblingProcesses([stack.enter_context(running_loop()) for _ in range(others + 1)])
-        stack.callback(processes.close)
-        yield processes
+def running_siblings(data_dir: Path, count: int = 2, **settings: str) -> Iterator[Server]:
+    """Run ``bin/serve`` with so many API processes, and yield it when all of them serve."""
+    with running_server(data_dir, API_PROCESSES=str(count), **settings) as server:
+        wait_until_all_serve(server, count)
+        yield server
+
+
+def wait_until_all_serve(server: Server, count: int = 2) -> None:
+    """Wait until so many API processes serve."""
+    wait_for(lambda: server.health()["processes"]["running"] == count, "all API processes", START_SECONDS)
+
+
+def sibling(server: Server, number: int) -> psutil.Process:
+    """Return an API process: 1 is that of ``bin/serve``, the others are its children."""
+    first = psutil.Process(server.process.pid)
+    return first if number == 1 else _children(first)[number]
+
+
+def _children(first: psutil.Process) -> dict[int, psutil.Process]:
+    found: dict[int, psutil.Process] = {}
+    for child in first.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one, too
+            command = child.cmdline()
+            if MODULE in command:
+                found[int(command[command.index(MODULE) + 1])] = child
+    return found
+
+
+class SiblingClient:
+    """A connection to one API process, which stays open from one request to the next."""
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Send a request. Return the status, and the JSON of the answer."""
+        answer = self.open(method, path, body, **headers)
+        return answer.status, json.loads(answer.read())
+
+    def open(self, method: str, path: str, body: Any = None, **headers: str) -> HTTPResponse:
+        """Send a request, and return the answer, which is still to be read, to its end, before the next request."""
+        data = None if body is None else json.dumps(body)
+        self._connection.request(method, path, data, {"Content-Type": "application/json"} | headers)
+        return self._connection.getresponse()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+@contextlib.contextmanager
+def client_of(server: Server, number: int, seconds: float = 30.0) -> Iterator[SiblingClient]:
+    """Yield a client of an API process. ``seconds``: its deadline for each answer."""
+    process = sibling(server, number)
+    with contextlib.ExitStack() as stack:  # the others stay open meanwhile, so that the next one goes elsewhere
+        for _ in range(MOST_TRIES):
+            connection = HTTPConnection("127.0.0.1", server.api_port, timeout=seconds)
+            stack.callback(connection.close)
+            connection.request("GET", "/health/live")
+            connection.getresponse().read()
+            if _has_accepted(process, connection):
+                yield SiblingClient(connection)
+                return
+    raise AssertionError(f"API process {number} accepts no connection")
+
+
+def _has_accepted(process: psutil.Process, connection: HTTPConnection) -> bool:
+    port = connection.sock.getsockname()[1]
+    return any(each.raddr and each.raddr.port == port for each in process.net_connections("tcp"))

@@ -18,19 +18,19 @@ from mistral_api.security.shared_failures import failure_counter
 from mistral_api.settings import Settings
 from tests.support.limited_callers import caller_with_key, caller_without_key
 from tests.support.processes import wait_for
-from tests.support.sibling_processes import SiblingProcesses, sibling_processes
+from tests.support.sibling_peers import SiblingPeers, sibling_peers
 
 ADDRESS = "203.0.113.7"
 
 
 @pytest.fixture
-def processes() -> Iterator[SiblingProcesses]:
+def processes() -> Iterator[SiblingPeers]:
     """Three processes, which are to be started."""
-    with sibling_processes() as processes:
+    with sibling_peers() as processes:
         yield processes
 
 
-def _limits(processes: SiblingProcesses, **settings: Any) -> list[RateLimits]:
+def _limits(processes: SiblingPeers, **settings: Any) -> list[RateLimits]:
     """Return the limits of each process, the first one's first."""
     limits = [rate_limits_from(Settings(**settings), each) for each in (processes.first, *processes.others)]
     processes.start()
@@ -43,7 +43,7 @@ def _admit(limits: RateLimits, caller: Caller) -> Permit:
     return permit
 
 
-def test_requests_a_minute_are_counted_by_all_together(processes: SiblingProcesses) -> None:
+def test_requests_a_minute_are_counted_by_all_together(processes: SiblingPeers) -> None:
     limits, caller = _limits(processes), caller_with_key(requests_per_minute=3)
     windows = [_admit(each, caller).windows for each in limits]
     assert [each.requests.remaining for each in windows if each.requests] == [2, 1, 0]
@@ -55,7 +55,7 @@ def test_requests_a_minute_are_counted_by_all_together(processes: SiblingProcess
     _admit(limits[1], caller_with_key("bob", requests_per_minute=1))
 
 
-def test_addresses_have_their_limits_once(processes: SiblingProcesses) -> None:
+def test_addresses_have_their_limits_once(processes: SiblingPeers) -> None:
     limits = _limits(processes, anonymous_requests_per_minute=2)
     for each in limits[1:]:
         _admit(each, caller_without_key(ADDRESS))
@@ -63,7 +63,7 @@ def test_addresses_have_their_limits_once(processes: SiblingProcesses) -> None:
         limits[0].admit(caller_without_key(ADDRESS))
 
 
-def test_tokens_that_one_process_counted_refuse_the_next_request_in_another(processes: SiblingProcesses) -> None:
+def test_tokens_that_one_process_counted_refuse_the_next_request_in_another(processes: SiblingPeers) -> None:
     limits, caller = _limits(processes), caller_with_key(tokens_per_minute=10)
     _admit(limits[1], caller).count_tokens(9)
     _admit(limits[2], caller).count_tokens(1)
@@ -72,7 +72,7 @@ def test_tokens_that_one_process_counted_refuse_the_next_request_in_another(proc
             each.admit(caller)
 
 
-def test_requests_at_the_same_time_are_those_of_all(processes: SiblingProcesses) -> None:
+def test_requests_at_the_same_time_are_those_of_all(processes: SiblingPeers) -> None:
     limits, caller = _limits(processes), caller_with_key(concurrent_requests=2)
     first, second = _admit(limits[0], caller), _admit(limits[1], caller)
     with pytest.raises(RateLimited, match="limit of 2 requests at the same time"):
@@ -89,7 +89,7 @@ def test_requests_at_the_same_time_are_those_of_all(processes: SiblingProcesses)
         limits[1].admit(caller)
 
 
-def test_a_request_that_is_refused_by_the_minute_holds_no_place(processes: SiblingProcesses) -> None:
+def test_a_request_that_is_refused_by_the_minute_holds_no_place(processes: SiblingPeers) -> None:
     limits = _limits(processes)
     caller = caller_with_key(requests_per_minute=1, concurrent_requests=1)
     _admit(limits[1], caller).release()
@@ -99,7 +99,7 @@ def test_a_request_that_is_refused_by_the_minute_holds_no_place(processes: Sibli
     assert len(limits[0].running) == 0
 
 
-def test_the_places_of_a_process_that_ended_are_free(processes: SiblingProcesses) -> None:
+def test_the_places_of_a_process_that_ended_are_free(processes: SiblingPeers) -> None:
     limits, caller = _limits(processes), caller_with_key(concurrent_requests=2)
     for _ in range(2):
         _admit(limits[1], caller)
@@ -111,7 +111,7 @@ def test_the_places_of_a_process_that_ended_are_free(processes: SiblingProcesses
 
 @pytest.mark.parametrize("fail", ["open", "closed"])
 def test_without_the_first_process_the_minute_follows_the_setting_and_places_are_refused(
-    processes: SiblingProcesses, fail: str
+    processes: SiblingPeers, fail: str
 ) -> None:
     limits = _limits(processes, rate_limit_fail=fail)[1]
     processes.end(0)
@@ -124,14 +124,14 @@ def test_without_the_first_process_the_minute_follows_the_setting_and_places_are
         limits.admit(by_places)
 
 
-def test_a_request_without_limits_asks_nobody(processes: SiblingProcesses) -> None:
+def test_a_request_without_limits_asks_nobody(processes: SiblingPeers) -> None:
     limits = _limits(processes)[1]
     processes.end(0)
     assert limits.admit(caller_with_key()) is None
     _admit(limits, caller_with_key(tokens_per_day=10)).count_tokens(5)
 
 
-def test_with_redis_the_others_ask_for_places_alone(processes: SiblingProcesses) -> None:
+def test_with_redis_the_others_ask_for_places_alone(processes: SiblingPeers) -> None:
     pytest.importorskip("redis")
     # Nobody listens there, so that each process counts the minute by itself.
     limits = _limits(processes, rate_limit_storage_url="redis://127.0.0.1:1")
@@ -157,7 +157,7 @@ def _is_blocked(counter: FailureCounter, address: str = ADDRESS) -> bool:
     return False
 
 
-def test_failures_block_an_address_in_all_processes(processes: SiblingProcesses) -> None:
+def test_failures_block_an_address_in_all_processes(processes: SiblingPeers) -> None:
     first, second, third = (failure_counter(each) for each in (processes.first, *processes.others))
     processes.start()
     for _ in range(MOST_FAILURES // 2):
@@ -170,7 +170,7 @@ def test_failures_block_an_address_in_all_processes(processes: SiblingProcesses)
         assert not _is_blocked(each, "203.0.113.8")
 
 
-def test_a_process_that_begins_later_learns_of_a_block(processes: SiblingProcesses) -> None:
+def test_a_process_that_begins_later_learns_of_a_block(processes: SiblingPeers) -> None:
     first, late = failure_counter(processes.first), failure_counter(processes.others[0])
     for _ in range(MOST_FAILURES):
         assert not _is_blocked(first)
