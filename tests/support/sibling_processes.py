@@ -97,3 +97,9 @@ def client_of(server: Server, number: int, seconds: float = 30.0) -> Iterator[Si
 def _has_accepted(process: psutil.Process, connection: HTTPConnection) -> bool:
     port = connection.sock.getsockname()[1]
     return any(each.raddr and each.raddr.port == port for each in process.net_connections("tcp"))
+
+
+def connections_of(server: Server, number: int) -> list[Any]:
+    """Return the open connections of clients to an API process."""
+    opened = sibling(server, number).net_connections("tcp")
+    return [each for each in opened if each.raddr and each.laddr.port == server.api_port]
