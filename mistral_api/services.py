@@ -57,16 +57,17 @@ from mistral_api.observability.request_log import log_request
 from mistral_api.observability.server_health import ServerHealthReader
 from mistral_api.recording.deliverer_link import DelivererLink
 from mistral_api.recording.recorder import Recorder, RecordingPolicy, StartDelivery
-from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.responses.shared_background import background_runner
 from mistral_api.security.addresses import is_loopback
 from mistral_api.security.audit import AuditLog, Source, shown_path
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.request_head import RequestHead
+from mistral_api.security.shared_failures import failure_counter
 from mistral_api.settings import Settings
 from mistral_api.system.process_lock import ProcessLock
 from mistral_api.tracing.opening import open_tracer
@@ -116,7 +117,7 @@ class Services:
         self.key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
         self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
         self.shared_keys = SharedKeys(self.key_watcher, siblings)
-        self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
+        self.gate = Gate(settings, self.key_ring, self._may_be_keyless, failure_counter(siblings))
         self.audit_log = AuditLog(settings.data_dir)
         self.finished_requests = FinishedRequests(log_request)
         self.gpu_monitor = GpuMonitor()
@@ -136,7 +137,7 @@ class Services:
             self.recognition_index, self.recorder.newest_exchanges, engine, self.deletions.forget_deleted
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
-        self.rate_limits = rate_limits_from(settings)
+        self.rate_limits = rate_limits_from(settings, siblings)
         self.database_reads = DatabaseReads(engine)
         self.daily_tokens = DailyTokenReader(
             self.rate_limits.daily, self.database_reads, self.recorder.pending.all_ended
@@ -163,7 +164,8 @@ class Services:
             self.sessions,
             self.response_store,
             ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter),
-            _background_runner(settings),
+            # One slot is always left to those who wait for their answer.
+            background_runner(max(1, settings.parallel - 1), siblings, self.deletions.forget_deleted),
         )
         self.deletions.on_retention, self.deletions.on_deleted = self._forget_before, self._forget_deleted
         self.metrics = self._make_metrics()
@@ -364,11 +366,6 @@ def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
 def _link_to_deliverer(path: Path, _lock: ProcessLock) -> DelivererLink:
     """Return the way to the process that delivers the journal at ``path`` (``StartDelivery``)."""
     return DelivererLink(path.parent)
-
-
-def _background_runner(settings: Settings) -> BackgroundRunner:
-    """Return the runner of responses in the background. One slot is always left to those who wait for their answer."""
-    return BackgroundRunner(max(1, settings.parallel - 1))
 
 
 def services_of(extensions: Mapping[str, Any]) -> Services:

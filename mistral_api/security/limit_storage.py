@@ -8,8 +8,11 @@ from limits.errors import ConfigurationError
 from limits.storage import RedisStorage, storage_from_string
 
 from mistral_api.errors import StartError
+from mistral_api.ipc.siblings import ALONE, Siblings
 from mistral_api.security.api_key import KeyLimits
 from mistral_api.security.rate_limits import MAX_ADDRESS_WINDOWS, MAX_KEY_WINDOWS, RateLimits
+from mistral_api.security.request_counts import RequestCounts
+from mistral_api.security.shared_limits import share_counts
 from mistral_api.security.window_counts import MemoryWindows, WindowCounts
 from mistral_api.settings import Settings
 
@@ -17,10 +20,10 @@ from mistral_api.settings import Settings
 STORAGE_TIMEOUT_SECONDS = 0.5
 
 
-def rate_limits_from(settings: Settings) -> RateLimits:
+def rate_limits_from(settings: Settings, siblings: Siblings = ALONE) -> RateLimits:
     """Return the rate limits that the settings ask for. Raises StartError where their storage cannot be used.
 
-    A storage that does not answer now is no failure: it may come back.
+    A storage that does not answer now is no failure: it may come back. ``siblings``: the processes that count together.
     """
     anonymous = KeyLimits(
         settings.anonymous_requests_per_minute or None,
@@ -35,6 +38,8 @@ def rate_limits_from(settings: Settings) -> RateLimits:
         for most in (MAX_KEY_WINDOWS, MAX_ADDRESS_WINDOWS)
     )
     limits = RateLimits(anonymous, limit_loopback=settings.limit_loopback, keys=keys, addresses=addresses)
+    counts = RequestCounts(keys, addresses, limits.running)
+    limits.counts = share_counts(counts, siblings, in_redis=shared is not None, fail_open=fail_open)
     if shared is not None:
         limits.close = shared.storage.close
     return limits
