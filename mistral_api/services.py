@@ -52,6 +52,7 @@ from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.observability.request_log import log_request
 from mistral_api.recording.deliverer_link import DelivererLink
+from mistral_api.recording.other_processes import SIBLING
 from mistral_api.recording.recorder import Recorder, RecordingPolicy, StartDelivery
 from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
@@ -72,7 +73,7 @@ from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.ollama_models import OllamaModels
-from mistral_api.upstream.slot_owners import Sharing
+from mistral_api.upstream.shared_slots import Sharing
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
 
@@ -115,7 +116,7 @@ class Services:
         self.finished_requests = FinishedRequests(log_request)
         self.gpu_monitor = GpuMonitor()
         self.deliverer = self._make_deliverer() if delivers else None
-        self.recorder = _recorder(settings, self.deliverer.start if self.deliverer else _link_to_deliverer)
+        self.recorder = _recorder(settings, self.deliverer.start if self.deliverer else _link_to_deliverer, siblings)
         self.model_servers = self._open_model_servers()
         main = self.model_servers.main
         self.database_probe = DatabaseProbe(engine)
@@ -185,7 +186,7 @@ class Services:
 
     def _sharing(self) -> Sharing:
         """Return what says whether the slots are shared."""
-        return Sharing(lambda: self.gate.several_owners, self.recorder.other_processes.seen)
+        return Sharing(lambda: self.gate.several_owners, self.recorder.other_processes.seen, self.siblings)
 
     def _make_metrics(self) -> Metrics:
         """Return the metrics, told of every request and statement."""
@@ -335,7 +336,7 @@ def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
     return KeyMirror(settings.data_dir, database)
 
 
-def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
+def _recorder(settings: Settings, start_delivery: StartDelivery, siblings: Siblings) -> Recorder:
     policy = RecordingPolicy(
         settings.store_content,
         settings.store_attachment_bytes,
@@ -343,7 +344,7 @@ def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
         keeps_unstored=settings.store_false == "conversation",
         synced=settings.journal_sync == "full",
     )
-    return Recorder(settings.data_dir / "journal", policy, start_delivery)
+    return Recorder(settings.data_dir / "journal", policy, start_delivery, SIBLING if siblings.first else "")
 
 
 def _link_to_deliverer(path: Path, _lock: ProcessLock) -> DelivererLink:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mistral_api.errors import ApiError
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.slot_gate import SlotGate
 from tests.support.event_loops import run_as_task, running_loop
+from tests.support.slots import own_gate
 
 
 class Request:
@@ -37,7 +37,7 @@ class Model:
     """A gate, and what has to be true of it."""
 
     def __init__(self, loop: EventLoop, slots: int) -> None:
-        self.gate = SlotGate(slots, 60)
+        self.gate = own_gate(slots, 60)
         self.slots = slots
         self.requests: list[Request] = []
         self._loop = loop
