@@ -126,7 +126,7 @@ def supervised_server(
     slots = SharedSlots(spec.name, client.slots, sharing)
     restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
     owners = slots.owners(status.server_process, status.has_prompt_cache, restored)
-    gate = slots.gate(settings)
+    gate = slots.gate(settings.model_read_seconds, settings.max_waiting)
     constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
     feedback = FeedbackWriter(data_dir, spec.name)
     return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, spec, status, feedback)
@@ -143,7 +143,7 @@ def external_server(
         most_output=lambda: settings.max_output_tokens or None,
     )
     slots = SharedSlots(MAIN_SERVER, client.slots, sharing)
-    owners, gate = slots.owners(lambda: None, lambda: True), slots.gate(settings)
+    owners, gate = slots.owners(lambda: None, lambda: True), slots.gate(settings.model_read_seconds, settings.max_waiting)
     catalogue = Catalogue(client, [], other_models, StandInRule(any=settings.any_model))
     constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
     salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mistral_api.ipc.siblings import ALONE, Siblings
-from mistral_api.settings import Settings
 from mistral_api.upstream.shared_slot_pool import RemoteSlotPool, offer_slot_pool
 from mistral_api.upstream.shared_slot_table import RemoteSlotTable, offer_slot_table
 from mistral_api.upstream.slot_gate import SlotGate
@@ -40,14 +39,13 @@ class SharedSlots:
         """``slots``: how many there are; None where nobody knows."""
         self._name, self._slots, self._sharing = server_name, slots, sharing
 
-    def gate(self, settings: Settings) -> SlotGate:
-        """Return the gate to the slots."""
+    def gate(self, longest_wait: float, most_waiting: int) -> SlotGate:
+        """Return the gate to the slots. ``longest_wait``: in seconds; ``most_waiting``: in all processes together."""
         first, hub = self._sharing.siblings.first, self._sharing.siblings.hub
-        longest_wait = settings.model_read_seconds
         if first is not None:
             remote = RemoteSlotPool(first, self._name, self._slots)
             return SlotGate(remote, longest_wait, catch_up=remote.catch_up)
-        pool = OwnSlotPool(self._slots, most_waiting=settings.max_waiting)
+        pool = OwnSlotPool(self._slots, most_waiting=most_waiting)
         if hub is None:
             return SlotGate(pool, longest_wait)
         offer_slot_pool(hub, self._name, pool)

@@ -3,60 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from mistral_api.errors import ApiError, ModelTimeout, ModelUnavailable, Unavailable
+from mistral_api.errors import ModelTimeout, ModelUnavailable, Unavailable
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest, context_exceeded
-from mistral_api.upstream.slot_gate import SlotGate
 from tests.support.event_loops import running_loop
 from tests.support.processes import wait_for
-from tests.support.slots import own_gate
-
-
-class Requests:
-    """Requests that wait at a gate, each on a thread of its own, or as a task of a loop."""
-
-    def __init__(self, gate: SlotGate, loop: EventLoop | None = None) -> None:
-        self.gate = gate
-        self.admitted: list[str] = []
-        self.releases: dict[str, Callable[[], None]] = {}
-        self.failures: list[ApiError] = []
-        self._loop = loop
-
-    def send(self, name: str, count: int = 1, call: UpstreamCall | None = None) -> UpstreamCall:
-        """Send a request of the owner whose name it begins with; return once it waits, is admitted or has failed."""
-        call = call or UpstreamCall()
-
-        def enter() -> None:
-            try:
-                release = self.gate.enter(name[0], count, call)
-            except ApiError as error:
-                self.failures.append(error)
-                return
-            self.releases[name] = release
-            self.admitted.append(name)
-
-        failed = len(self.failures)
-        if self._loop is None:
-            threading.Thread(target=enter, daemon=True).start()
-        else:
-            self._loop.spawn(enter)
-        wait_for(
-            lambda: name in self.admitted or call.place is not None or len(self.failures) > failed,
-            f"{name} at the gate",
-        )
-        return call
-
-    def end(self, name: str) -> str:
-        """End a request. Return the one that is admitted then."""
-        before = len(self.admitted)
-        self.releases[name]()
-        wait_for(lambda: len(self.admitted) > before, "another request")
-        return self.admitted[-1]
+from tests.support.slots import Requests, own_gate
 
 
 @pytest.fixture(params=["threads", "tasks"])
