@@ -56,6 +56,7 @@ from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.observability.request_log import log_request
 from mistral_api.observability.server_health import ServerHealthReader
 from mistral_api.recording.deliverer_link import DelivererLink
+from mistral_api.recording.other_processes import SIBLING
 from mistral_api.recording.recorder import Recorder, RecordingPolicy, StartDelivery
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
@@ -78,7 +79,7 @@ from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.ollama_models import OllamaModels
 from mistral_api.upstream.server_identity import ServerIdentity
-from mistral_api.upstream.slot_owners import Sharing
+from mistral_api.upstream.shared_slots import Sharing
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
 
@@ -122,7 +123,7 @@ class Services:
         self.finished_requests = FinishedRequests(log_request)
         self.gpu_monitor = GpuMonitor()
         self.deliverer = self._make_deliverer() if delivers else None
-        self.recorder = _recorder(settings, self.deliverer.start if self.deliverer else _link_to_deliverer)
+        self.recorder = _recorder(settings, self.deliverer.start if self.deliverer else _link_to_deliverer, siblings)
         self.model_servers = self._open_model_servers()
         main = self.model_servers.main
         self.database_probe = DatabaseProbe(engine)
@@ -197,7 +198,7 @@ class Services:
 
     def _sharing(self) -> Sharing:
         """Return what says whether the slots are shared."""
-        return Sharing(lambda: self.gate.several_owners, self.recorder.other_processes.seen)
+        return Sharing(lambda: self.gate.several_owners, self.recorder.other_processes.seen, self.siblings)
 
     def _make_metrics(self) -> Metrics:
         """Return the metrics, told of every request and statement."""
@@ -352,7 +353,7 @@ def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
     return KeyMirror(settings.data_dir, database)
 
 
-def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
+def _recorder(settings: Settings, start_delivery: StartDelivery, siblings: Siblings) -> Recorder:
     policy = RecordingPolicy(
         settings.store_content,
         settings.store_attachment_bytes,
@@ -360,7 +361,7 @@ def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
         keeps_unstored=settings.store_false == "conversation",
         synced=settings.journal_sync == "full",
     )
-    return Recorder(settings.data_dir / "journal", policy, start_delivery)
+    return Recorder(settings.data_dir / "journal", policy, start_delivery, SIBLING if siblings.first else "")
 
 
 def _link_to_deliverer(path: Path, _lock: ProcessLock) -> DelivererLink:
