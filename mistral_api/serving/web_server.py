@@ -160,7 +160,7 @@ class WebServer:
             listener,
             self.connections,
             self._loop,
-            dispatcher=Lanes(settings.api_threads, limits.queued_requests),
+            dispatcher=Lanes(settings.api_threads, limits.queued_requests, self._loop),
             adj=adjustments,
         )
         self._thread = threading.Thread(target=self._loop.run, name="waitress", daemon=True)
