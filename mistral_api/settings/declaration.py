@@ -97,7 +97,9 @@ class Settings:
     )
     api_host: str = _setting(HOST, "127.0.0.1", "address the API listens on")
     api_port: int = _setting(whole_number(0, 65535), 9000, "port the API listens on; 0 takes a free one")
-    api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
+    api_threads: int = _setting(
+        whole_number(1, 1024), 64, "threads that prepare generations: so many may wait for PostgreSQL or Redis at once"
+    )
     admin_api_key: str | None = _setting(
         SECRET,
         None,
