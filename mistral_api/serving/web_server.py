@@ -187,7 +187,7 @@ class WebServer:
             listener,
             self.connections,
             self._loop,
-            dispatcher=Lanes(settings.api_threads, limits.queued_requests),
+            dispatcher=Lanes(settings.api_threads, limits.queued_requests, self._loop),
             adj=adjustments,
         )
         self._thread = threading.Thread(target=self._loop.run, name="waitress", daemon=True)
