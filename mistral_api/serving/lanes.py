@@ -30,8 +30,8 @@ _RESERVED_WAITING = 64
 # More than there can be connections.
 _ALL_WAITING = 100_000
 # The paths with lanes of their own, each with its most threads, and how many requests may wait for them. Liveness is
-# told to all that ask, since it costs as little as a refusal: where strangers ask for it in a flood, an orchestrator must
-# not take a 503 for a dead process, and restart it.
+# told to all that ask, since it costs as little as a refusal: where strangers ask for it in a flood, an orchestrator
+# must not take a 503 for a dead process, and restart it.
 _RESERVED: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("liveness", 1, _ALL_WAITING, ("/health/live",)),
     ("health", 2, _RESERVED_WAITING, ("/health", "/health/ready")),
