@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
@@ -34,8 +34,7 @@ from mistral_api.database.preparation import DatabasePreparation
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.query_times import SlowQueryLog, watch_queries
 from mistral_api.database.reads import DatabaseReads
-from mistral_api.delivery.deliverer import Deliverer
-from mistral_api.delivery.writer import DeliveryCounts
+from mistral_api.delivery.delivery_counts import DeliveryCounts
 from mistral_api.embedded.postgres import EmbeddedHealth
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.errors import ApiError
@@ -74,7 +73,6 @@ from mistral_api.system.process_lock import ProcessLock
 from mistral_api.tracing.opening import open_tracer
 from mistral_api.tracing.trace import NO_TRACER, Tracer
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.ollama_models import OllamaModels
@@ -82,6 +80,9 @@ from mistral_api.upstream.server_identity import ServerIdentity
 from mistral_api.upstream.shared_slots import Sharing
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
+
+if TYPE_CHECKING:
+    from mistral_api.delivery.deliverer import Deliverer
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +183,8 @@ class Services:
         return None if self.embedded_postgres is None else self.embedded_postgres.health()
 
     def _make_deliverer(self) -> Deliverer:
+        from mistral_api.delivery.deliverer import Deliverer  # noqa: PLC0415 - of bin/serve another process delivers
+
         writer_engine = self.preparation.guard(create_thread_engine(self.engine, self.settings))
         return Deliverer(self.settings, writer_engine, self.engine, self.gpu_monitor.cards)
 
@@ -311,10 +314,11 @@ class Services:
         self.deletions.forget_deleted()
 
     def _images(self) -> RemoteImages:
-        allowed = self.settings.allow_image_urls
-        return RemoteImages(
-            ImageFetcher(self.model_servers.watcher) if allowed else None, self.settings.max_request_bytes
-        )
+        if not self.settings.allow_image_urls:
+            return RemoteImages(None, self.settings.max_request_bytes)
+        from mistral_api.upstream.image_fetcher import ImageFetcher  # noqa: PLC0415 - most servers fetch no images
+
+        return RemoteImages(ImageFetcher(self.model_servers.watcher), self.settings.max_request_bytes)
 
     def _clear_answers(self) -> None:
         if self.answers is not None:
