@@ -17,7 +17,7 @@ class Plan:
     """How much is measured: so many rounds, so many seconds each, on these paths; ``other`` is another checkout.
 
     ``clients`` and ``streams`` are the numbers of clients of the scenarios that have several.
-    ``servers``: other web servers that run our application.
+    ``servers``: other web servers that run our application. ``requests``: how many the soak sends.
     """
 
     rounds: int = 3
@@ -28,6 +28,7 @@ class Plan:
     clients: tuple[int, ...] = (1, 16, 64)
     streams: tuple[int, ...] = (32, 300, 1000)
     servers: tuple[str, ...] = ()
+    requests: int = 100_000
 
     def describe(self) -> dict[str, Any]:
         """Return the plan as it stands in a file of results."""
@@ -35,6 +36,7 @@ class Plan:
             "rounds": self.rounds,
             "seconds": self.seconds,
             "peers": self.peers,
+            "requests": self.requests,
             "other": None if self.other is None else str(self.other),
         }
 
