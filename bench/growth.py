@@ -26,8 +26,9 @@ CONNECTIONS = (1, 10, 100, 500, 1000, 2000)
 HISTORY = (0, 10, 100, 500, 1000, 2000)
 # So many requests are sent at a point of a curve over messages: as many as have together so many messages.
 MOST_TURNS, LEAST_TURNS, TURN_MESSAGES = 100, 10, 2000
-# A measurement lasts long enough for so many answers of each client where so many are answered a second.
-ANSWERS_EACH, ANSWERS_PER_SECOND = 3, 400
+# A measurement with many clients lasts long enough for so many answers of each, where so many are answered a second,
+# and so many seconds at least.
+ANSWERS_EACH, ANSWERS_PER_SECOND, LEAST_SECONDS = 3, 300, 2.0
 REST_SECONDS = 1.0
 _SETTINGS = {"MAX_CONNECTIONS": "8192", "LOG_LEVEL": "INFO"}
 _WARM_UP_TURNS = 20
@@ -98,7 +99,7 @@ class Chain:
 
 def measure_growth(plan: Plan, figures: Figures) -> None:
     """Measure each curve on this server, and in turn on another checkout's, in so many rounds."""
-    with fake_engine() as engine, contextlib.ExitStack() as stack:
+    with fake_engine(distinct=1) as engine, contextlib.ExitStack() as stack:
         settings = _SETTINGS | {"MODEL_SERVER_URL": f"http://127.0.0.1:{engine.port}"}
         servers = [
             Server(name, stack.enter_context(running_stack_of(_root(plan, name), ("bin/serve",), settings)))
@@ -130,7 +131,7 @@ def _measure_round(server: Server, number: int, seconds: float, figures: Figures
     for count in CONNECTIONS:
         _measure_idle(Point(server, IDLE, count, figures), seconds)
     for count in CONNECTIONS:
-        longer = max(seconds, ANSWERS_EACH * count / ANSWERS_PER_SECOND)
+        longer = max(seconds, LEAST_SECONDS, ANSWERS_EACH * count / ANSWERS_PER_SECOND)
         _measure_load(Point(server, BUSY, count, figures), count, longer)
     with contextlib.closing(Talker(server.path.port, 2 + number)) as talker:
         for count in HISTORY:

@@ -53,7 +53,7 @@ def measure_soak(plan: Plan, figures: Figures) -> None:
     bounded = {"LLAMA_ARG_CACHE_RAM": str(BOUNDED_CACHE)}
     for name in plan.paths(OURS):
         root = plan.other if name == OTHER and plan.other is not None else ROOT
-        with fake_engine() as engine:
+        with fake_engine(distinct=1) as engine:
             address = {"MODEL_SERVER_URL": f"http://127.0.0.1:{engine.port}"}
             _soak(name, root, Step("fake engine", plan.requests, 16, address), figures)
         _soak(name, root, Step("bundled engine", few, ENGINE_TOKENS), figures)
