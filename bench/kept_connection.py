@@ -40,7 +40,18 @@ class KeptConnection:
         self._arrived = b""
 
     def ask(self, method: str, path: str, body: bytes | None = None, *headers: str) -> Answer:
-        """Send a request and return its whole answer. Raises OSError, also where the server closes before."""
+        """Send a request and return its whole answer. Raises OSError, also where the server closes before.
+
+        A connection that was kept may have been closed meanwhile: then the request is sent once more on a new one.
+        """
+        was_kept = self._socket is not None
+        try:
+            self._send(method, path, body, headers)
+            return self._read()
+        except ConnectionError:
+            self.close()
+            if not was_kept:
+                raise
         self._send(method, path, body, headers)
         return self._read()
 

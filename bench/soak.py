@@ -152,6 +152,17 @@ def trend(requests: Sequence[float], values: Sequence[float]) -> Trend:
     return Trend(statistics.fmean(quarters[0]), statistics.fmean(quarters[1]), slope * 100_000)
 
 
+def memory_series(figures: Figures) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Return the samples in MB by step and by what they are of: after so many requests so much."""
+    series: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for figure in figures:
+        if figure.scenario == SCENARIO and figure.unit == "MB":
+            requests = figures.find(SCENARIO, figure.case, figure.path, "requests")
+            points = [] if requests is None else list(zip(requests.values, figure.values, strict=False))
+            series.setdefault(f"{figure.case}, {figure.path}", {})[figure.name] = points
+    return series
+
+
 def render_soak(figures: Figures) -> str:
     """Return the samples of each step, and below them what became of each process."""
     steps = dict.fromkeys((figure.case, figure.path) for figure in figures if figure.scenario == SCENARIO)
