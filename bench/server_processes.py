@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -78,7 +79,16 @@ def _used(processes: Iterable[psutil.Process], *, ended: bool = False) -> float:
     """Return the processor time of processes; ``ended``: with that of their children that have ended."""
     seconds = 0.0
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):
+            seconds += time.clock_gettime(_clock_of(process.pid))
             times = process.cpu_times()
-            seconds += times.user + times.system + (times.children_user + times.children_system) * ended
+            seconds += (times.children_user + times.children_system) * ended
     return seconds
+
+
+def _clock_of(pid: int) -> int:
+    """Return Linux's clock of a process's processor time (clock_getcpuclockid(3)), which counts nanoseconds.
+
+    The times of /proc count hundredths of a second, which is as much as ten requests take.
+    """
+    return ~pid << 3 | 2
