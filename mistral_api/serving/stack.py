@@ -65,6 +65,8 @@ class Stack:
         self._readiness: Readiness | None = None
         self._announcer: Announcer | None = None
         self._supervisor = supervisor
+        # What the service manager was told of the API processes.
+        self._told: str | None = None
         self._processes = ApiProcesses(settings)
         self._delivery = ChildProcess(
             "the process that delivers",
@@ -140,6 +142,7 @@ class Stack:
             if self._supervisor is not None:
                 self._supervisor.restart_if_ended()
             self._processes.restart_if_ended()
+            self._tell_processes()
             self._delivery.restart_if_ended()
             if self._server is None or not self._server.running:
                 raise StartError("The web server stopped by itself; its log has the reason.")
@@ -161,6 +164,16 @@ class Stack:
             needs_key=services.key_ring.any_key and not services.gate.is_unconfirmed,
             servers_started=self._supervisor is None or self._supervisor.has_started(),
         )
+
+    def _tell_processes(self) -> None:
+        """Tell the service manager how many API processes serve, once requests are served and when that changes."""
+        health = self._processes.health()
+        if health["configured"] == 1 or self._announcer is None or not self._announcer.done:
+            return
+        text = f"{self._announcer.serving}, {health['running']} of {health['configured']} processes"
+        if text != self._told:
+            self._told = text
+            self._manager.notify_status(text)
 
     def stop(self) -> None:
         """Stop the streams first, then the supervisor and its model server, then delivery and the database."""
