@@ -107,3 +107,19 @@ def test_read_shows_a_turn_that_ended_elsewhere_before_the_first_one(
     stream.read()
     _, body = one.ask("GET", f"/v1/conversations/{session}")
     assert [each["content"] for each in body["messages"] if each["role"] == "user"] == ["In between", "hold"]
+
+
+def test_key_that_one_process_makes_or_revokes_any_other_lets_in_or_refuses_at_once(
+    clients: list[SiblingClient],
+) -> None:
+    """The last test: afterwards the server has keys, and every caller needs one."""
+    one, two = clients
+    status, admin = one.ask("POST", "/v1/keys", {"name": "admin", "scopes": ["admin", "inference"]})
+    assert status == 200, admin
+    as_admin = {"Authorization": f"Bearer {admin['key']}"}
+    for making, using in ((one, two), (two, one)) * 3:
+        _, made = making.ask("POST", "/v1/keys", {"name": "user"}, **as_admin)
+        as_user = {"Authorization": f"Bearer {made['key']}"}
+        assert using.ask("GET", "/v1/models", **as_user)[0] == 200
+        assert making.ask("DELETE", f"/v1/keys/{made['id']}", **as_admin)[0] == 200
+        assert using.ask("GET", "/v1/models", **as_user)[0] == 401
