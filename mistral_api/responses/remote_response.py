@@ -18,6 +18,8 @@ from mistral_api.responses.background_response import PING_INTERVAL_SECONDS, Bac
 
 # Of the events that are there no more are in one answer, but for a single one that is longer.
 MOST_ANSWER_BYTES = 1 << 20
+# How long events are gathered, so that a follower asks no more than 50 times a second.
+GATHER_SECONDS = 0.02
 # So many responses that others follow can be followed to their end, also where newer ones have taken their place.
 MOST_FOLLOWED = 100
 
@@ -75,6 +77,9 @@ class RemoteAnswers:
         if len(self._followed) > MOST_FOLLOWED:
             del self._followed[next(iter(self._followed))]
         events, ended = live.since(number)
+        if events and not ended:  # more come soon: one answer has them all
+            waiting.sleep(GATHER_SECONDS)
+            events, ended = live.since(number)
         some = _first_bytes(events)
         is_last = ended and len(some) == len(events)
         if is_last:

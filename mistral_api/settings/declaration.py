@@ -155,14 +155,14 @@ class Settings:
     rate_limit_storage_url: str | None = _setting(
         REDIS_URL,
         None,
-        "a Redis in which several API processes count what is used a minute together",
-        default_text="each process counts in memory",
+        "a Redis in which several servers count what is used a minute together",
+        default_text="each server counts in memory",
         secret=True,
     )
     rate_limit_fail: str = _setting(
         choice("open", "closed"),
         "open",
-        "while that Redis is away: open lets each process count by itself, closed answers 503",
+        "while that Redis, or the first API process, is away: open lets each process count alone, closed answers 503",
     )
     max_request_bytes: int = _setting(
         whole_number(1024, 1 << 30), 20 << 20, "largest request body", default_text="20971520 (20 MiB)"

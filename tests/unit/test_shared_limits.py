@@ -16,6 +16,7 @@ from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.rate_limits import Permit, RateLimited, RateLimits
 from mistral_api.security.shared_failures import failure_counter
 from mistral_api.settings import Settings
+from tests.support.clock import within_a_minute
 from tests.support.limited_callers import caller_with_key, caller_without_key
 from tests.support.processes import wait_for
 from tests.support.sibling_peers import SiblingPeers, sibling_peers
@@ -26,6 +27,7 @@ ADDRESS = "203.0.113.7"
 @pytest.fixture
 def processes() -> Iterator[SiblingPeers]:
     """Three processes, which are to be started."""
+    within_a_minute()
     with sibling_peers() as processes:
         yield processes
 
