@@ -85,9 +85,8 @@ class Processes:
     They speak with each other as real ones do, and read in one event loop.
     """
 
-    def __init__(
-        self, loop: EventLoop, slots: int | None, *, longest_wait: float = 30, most_waiting: int = 4096
-    ) -> None:
+    def __init__(self, loop: EventLoop, slots: int | None, *, most_waiting: int = 4096, hangs: bool = False) -> None:
+        """``hangs``: the first process reads nothing until :meth:`go_on`."""
         self._loop = loop
         self.hub = Hub()
         self.several_owners = True
@@ -104,11 +103,18 @@ class Processes:
             shared = SharedSlots("main", slots, Sharing(lambda: self.several_owners, lambda: False, siblings))
             process = partial(self.model_server.__getitem__, len(self.gates))
             self.owners.append(shared.owners(process, lambda: self.has_prompt_cache))
-            self.gates.append(shared.gate(longest_wait, most_waiting))
+            self.gates.append(shared.gate(30, most_waiting))
         for peer in self.inner:
             self.hub.join(peer)
-        for peer in (*self.inner, *self.outer):
+        for peer in self.outer:
             peer.start(loop)
+        if not hangs:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Have the first process do what the others ask."""
+        for peer in self.inner:
+            peer.start(self._loop)
 
     def settle(self) -> None:
         """Let all that was told be heard, and all tasks go on that can."""

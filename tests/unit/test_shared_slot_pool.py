@@ -234,3 +234,19 @@ def test_an_unknown_number_of_slots_holds_nothing_back_below_the_bound_of_all(re
     shared.send("a4", 2)
     assert len(shared.requests.admitted) == 4
     shared.processes.close()
+
+
+def test_a_task_that_ends_while_it_asks_leaves_nothing_behind(reading: EventLoop) -> None:
+    processes = Processes(reading, 1, hangs=True)
+
+    def enter() -> None:
+        processes.gates[1].enter("a", 1, UpstreamCall())
+
+    with running_loop() as ending:
+        ending.spawn(enter)
+        wait_for(lambda: processes.gates[1].waiting, "the request")
+    processes.go_on()
+    processes.settle()
+    assert all(gate.idle for gate in processes.gates)
+    processes.gates[2].enter("b", 1, UpstreamCall())()
+    processes.close()

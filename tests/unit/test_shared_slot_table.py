@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +19,8 @@ from tests.support.slots import Processes
 class Shared:
     """Three API processes before a model server of two slots; the first one has the table."""
 
-    def __init__(self, loop: EventLoop) -> None:
-        self.processes = Processes(loop, 2)
+    def __init__(self, loop: EventLoop, *, hangs: bool = False) -> None:
+        self.processes = Processes(loop, 2, hangs=hangs)
         self.released = 0
 
     def place(self, process: int, owner: str, *texts: str, **fields: Any) -> PlacedRequest:
@@ -177,6 +178,27 @@ def test_without_the_first_process_requests_use_no_cache(shared: Shared) -> None
     shared.processes.several_owners = False
     assert shared.run(1, "ada", "a") == (None, True)
     assert shared.released == 3
+
+
+def test_a_task_that_ends_while_it_asks_leaves_nothing_behind() -> None:
+    with running_loop() as loop:
+        shared, ended = Shared(loop, hangs=True), threading.Event()
+
+        def place() -> None:
+            try:
+                shared.place(1, "ada", "a")
+            finally:
+                ended.set()
+
+        with running_loop() as ending:
+            ending.spawn(place)
+            run_as_task(ending, lambda: None)
+        assert ended.is_set()
+        assert not shared.released  # the task is ended in its wait: whoever began it releases what it has
+        shared.processes.go_on()
+        shared.processes.settle()
+        assert [_choice(shared.begin(2, "bob", text))[0] for text in "bc"] == [1, 0]
+        shared.processes.close()
 
 
 def test_a_model_server_with_a_cache_of_its_own_is_asked_to_use_none(shared: Shared) -> None:
