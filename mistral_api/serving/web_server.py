@@ -59,6 +59,8 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
         self.connections = connections
         self.limits = connections.limits
         self.loop = loop
+        # Held by the one thread that waits for a response by itself.
+        self.lone_wait = threading.Lock()
         self._warn = ThrottledWarning(log)
         info = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(app, {}, _sock=listener, bind_socket=False, sockinfo=info, **more)
