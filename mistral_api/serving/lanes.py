@@ -6,7 +6,6 @@ A request waits for a thread of its lane in the order of arrival. A lane in whic
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,9 +14,6 @@ from typing import Any
 from waitress.task import ThreadedTaskDispatcher
 
 from mistral_api.serving.refusals import overloaded
-from mistral_api.system.logs import ThrottledWarning
-
-log = logging.getLogger(__name__)
 
 _KEYS = "/v1/keys"
 # What does not ask the model server: pages, and what is recorded. It never waits behind what does.
@@ -29,9 +25,9 @@ READ_THREADS = 16
 _RESERVED_WAITING = 64
 # More than there can be connections.
 _ALL_WAITING = 100_000
-# The paths with lanes of their own, each with its most threads, and how many requests may wait for them. Liveness is
-# told to all that ask, since it costs as little as a refusal: where strangers ask for it in a flood, an orchestrator
-# must not take a 503 for a dead process, and restart it.
+# The paths with lanes of their own, each with its threads, and how many requests may wait for them. Liveness is told to
+# all that ask, since it costs as little as a refusal: where strangers ask for it in a flood, an orchestrator must not
+# take a 503 for a dead process, and restart it.
 _RESERVED: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("liveness", 1, _ALL_WAITING, ("/health/live",)),
     ("health", 2, _RESERVED_WAITING, ("/health", "/health/ready")),
@@ -43,39 +39,13 @@ STOP_SECONDS = 5.0
 
 
 class Lane(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has no type hints
-    """Threads, and the requests that wait for one of them.
+    """Threads, and the requests that wait for one of them."""
 
-    It begins with one thread. Another one is started when a request would wait, as long as there may be more, and
-    stays: a server that few use has few threads, with their stacks and their shares of the heap.
-    """
-
-    def __init__(self, name: str, most_threads: int, most_waiting: int) -> None:
+    def __init__(self, name: str, threads: int, most_waiting: int) -> None:
         super().__init__()
         self._name = name
-        self._most_threads = most_threads
         self._most_waiting = most_waiting
-        self._warn = ThrottledWarning(log)
-        self.set_thread_count(1)
-
-    def add_task(self, task: Any) -> None:
-        """Have a request answered by a thread that is idle, by a new one, or by the next that is free."""
-        with self.lock:
-            self.queue.append(task)
-            running = len(self.threads) - self.stop_count
-            if len(self.queue) > running - self.active_count and 0 < running < self._most_threads:
-                self._add_thread()
-            self.queue_cv.notify()
-
-    def _add_thread(self) -> None:
-        """Start one more thread; the lock is held. Where the system has none, the request waits for one that runs."""
-        number = len(self.threads)
-        try:
-            self.start_new_thread(self.handler_thread, number)
-        except RuntimeError as error:
-            self._warn("a request waits for a thread of the lane %s: %s", self._name, error)
-        else:
-            self.threads.add(number)
-            self.active_count += 1
+        self.set_thread_count(threads)
 
     def start_new_thread(self, target: Callable[[Any], None], thread_no: Any) -> None:
         """Start a thread that is named after the lane."""

@@ -1,4 +1,4 @@
-"""How many requests wait in a lane, which are refused, and when threads are started."""
+"""How many requests wait in a lane, and which are refused."""
 
 from __future__ import annotations
 
@@ -84,48 +84,6 @@ def test_what_asks_the_model_server_does_not_hold_up_who_reads(method: str, path
             lanes.add_task(_Channel("/v1/embeddings", released, "POST"))
         lanes.add_task(asked)
         assert asked.answered.wait(5 if is_free else 0.1) is is_free
-    finally:
-        released.set()
-        lanes.shutdown()
-
-
-def _task_threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("waitress-task-")}
-
-
-def test_thread_is_started_when_a_request_would_wait_for_one() -> None:
-    others, released = _task_threads(), threading.Event()
-    lanes = Lanes(threads=3, most_waiting=10)
-    try:
-        assert len(_task_threads() - others) == 1
-        running = [_Channel("/v1/embeddings", released, "POST") for _ in range(5)]
-        for channel in running:
-            lanes.add_task(channel)
-        assert len(_task_threads() - others) == 3
-        released.set()
-        assert all(channel.answered.wait(10) for channel in running)
-    finally:
-        released.set()
-        lanes.shutdown()
-
-
-def test_request_waits_for_a_running_thread_where_the_system_has_no_more(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(_thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    lanes, released = Lanes(threads=3, most_waiting=10), threading.Event()
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    channels = [_Channel("/v1/embeddings", released, "POST") for _ in range(4)]
-    try:
-        for channel in channels:
-            lanes.add_task(channel)
-        released.set()
-        assert all(channel.answered.wait(10) for channel in channels)
-        assert [record.getMessage() for record in caplog.records] == [
-            "a request waits for a thread of the lane task: can't start new thread"
-        ]
     finally:
         released.set()
         lanes.shutdown()
