@@ -143,7 +143,8 @@ def external_server(
         most_output=lambda: settings.max_output_tokens or None,
     )
     slots = SharedSlots(MAIN_SERVER, client.slots, sharing)
-    owners, gate = slots.owners(lambda: None, lambda: True), slots.gate(settings.model_read_seconds, settings.max_waiting)
+    owners = slots.owners(lambda: None, lambda: True)
+    gate = slots.gate(settings.model_read_seconds, settings.max_waiting)
     catalogue = Catalogue(client, [], other_models, StandInRule(any=settings.any_model))
     constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
     salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
