@@ -24,6 +24,7 @@ from mistral_api.errors import Unavailable
 from mistral_api.event_loop import waiting
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.asked_models import AskedModels
+from mistral_api.recording.begun_sessions import BegunSessions
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
 from mistral_api.recording.deliverer_link import DELIVERER
 from mistral_api.recording.exchange import Exchange, without_large_attachments
@@ -94,8 +95,7 @@ class Recorder:
         self._session: JournalSession | None = None
         self._healthy = True
         self._unwritten: deque[tuple[int | None, Exchange]] = deque(maxlen=MAX_UNWRITTEN)
-        # The sessions whose first request is running, and whether another one of theirs has ended meanwhile.
-        self._begun_sessions: dict[tuple[str, str | None], bool] = {}
+        self._begun_sessions = BegunSessions(self._processes_changed, self._has_other_processes)
         # Held by the thread that writes them after all. Nobody waits for it.
         self._rewriting = threading.Lock()
         self.pending = PendingExchanges(lambda: [exchange for _, exchange in self._unwritten.copy()])
@@ -133,6 +133,16 @@ class Recorder:
         session = self._session
         return session is None or session.lock.sees_others(without_roles=(DELIVERER, SIBLING))
 
+    def _processes_changed(self) -> int | None:
+        """Return what is another number whenever an API process has come or gone, None where nobody can tell."""
+        session = self._session
+        return None if session is None else session.lock.changed_at()
+
+    def _has_other_processes(self) -> bool:
+        """Return whether there may be other API processes now."""
+        session = self._session
+        return session is None or session.lock.may_see_others(without_role=DELIVERER)
+
     def recordable_messages(self, messages: Sequence[ChatMessage], *, store: bool = True) -> list[ChatMessage] | None:
         """Return the messages as they may be recorded, or None where no text may be. ``store``: the client's word."""
         if not self._policy.store_content or not (store or self._policy.keeps_unstored):
@@ -145,15 +155,14 @@ class Recorder:
         ``progress`` returns the outcome so far; a thread calls it while the exchange is open. Raises RecordingFailed
         if recording is required.
         """
-        if exchange.begins_session:
-            self._begun_sessions[_session_of(exchange)] = False
+        self._begun_sessions.begin(exchange)
         try:
             session = self._require_session()
             position = session.journal.begin(exchange)
         except sqlite3.Error as error:
             self._note_failure(error)
             if self._policy.required:
-                self._begun_sessions.pop(_session_of(exchange), None)
+                self._begun_sessions.drop(exchange)
                 raise RecordingFailed("the journal cannot be written") from error
             return None
         self._note_success(session.journal)
@@ -165,7 +174,7 @@ class Recorder:
 
         ``position`` is what :meth:`begin` returned.
         """
-        self._note_order(exchange)
+        self._begun_sessions.end(exchange)
         try:
             session = self._require_session()
             if position is not None:
@@ -180,13 +189,6 @@ class Recorder:
             self.on_end(exchange)
         except Exception:
             log.exception("an exchange is recorded, and its conversation may not be recognised")
-
-    def _note_order(self, exchange: Exchange) -> None:
-        """Note with the first request of a session whether another one ended before it, and so is delivered before."""
-        if exchange.begins_session:
-            exchange.overtaken = self._begun_sessions.pop(_session_of(exchange), False)
-        elif _session_of(exchange) in self._begun_sessions:
-            self._begun_sessions[_session_of(exchange)] = True
 
     def newest_exchanges(self) -> Iterator[Exchange]:
         """Yield the newest exchanges in the journal, of all processes, oldest first. Raises sqlite3.Error, OSError."""
@@ -320,10 +322,6 @@ class Recorder:
             self._session = None
             # Nothing opens it again.
             self._retry_at = float("inf")
-
-
-def _session_of(exchange: Exchange) -> tuple[str, str | None]:
-    return exchange.owner, exchange.session_id
 
 
 def _write(journal: Journal, position: int | None, exchange: Exchange) -> None:

@@ -20,6 +20,7 @@ from mistral_api.upstream.catalogue import Catalogue, StandInRule, model_not_fou
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
 from mistral_api.upstream.request_limits import RequestLimits
+from mistral_api.upstream.server_identity import ServerIdentity
 from mistral_api.upstream.shared_slots import SharedSlots, Sharing
 from mistral_api.upstream.slot_gate import SlotGate
 from mistral_api.upstream.slot_owners import SlotOwners
@@ -177,6 +178,13 @@ class ModelServers:
         else:
             self.main = external_server(settings, self.watcher, sharing, names)
         self.all = [self.main] if self.embedding is None else [self.main, self.embedding]
+
+    def identify(self, identity: ServerIdentity) -> None:
+        """Let all say of the server what its other processes say. Call it before the first request."""
+        for entry in self.all:
+            entry.catalogue.started_at = identity.started_at
+            if entry.cache_salts is not None:
+                entry.cache_salts.secret = identity.secret
 
     def start(self) -> None:
         """Begin to write feedback to every supervisor."""
