@@ -191,7 +191,7 @@ class Settings:
     max_waiting: int = _setting(
         whole_number(1, 100_000),
         4096,
-        "most generations of a process that wait for a slot of the model server; beyond, they get 503 overloaded",
+        "most generations that wait for a slot of the model server, in all API processes; beyond, 503 overloaded",
     )
     header_seconds: float = _setting(seconds(1, 3600), 20.0, "how long a client may take to send the head of a request")
     body_bytes_per_second: int = _setting(
