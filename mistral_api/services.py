@@ -17,7 +17,6 @@ from sqlalchemy import Engine
 from mistral_api.analytics.daily_tokens import DailyTokenReader
 from mistral_api.api_keys.key_mirror import KeyMirror
 from mistral_api.api_keys.key_watcher import KeyWatcher
-from mistral_api.api_keys.shared_keys import KeyChanges
 from mistral_api.control.saved_caches import mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
@@ -113,7 +112,6 @@ class Services:
         self.key_mirror = _key_mirror(settings, engine)
         self.key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
         self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
-        self.key_changes = KeyChanges(self.key_watcher.refresh, siblings)
         self.gate = Gate(settings, self.key_ring, self._may_be_keyless, failure_counter(siblings))
         self.audit_log = AuditLog(settings.data_dir)
         self.finished_requests = FinishedRequests(log_request)
@@ -166,7 +164,8 @@ class Services:
         self.recognition_loader.on_deleted = self._forget_deleted
         self.metrics = self._make_metrics()
         self._release_database = opened.release
-        self._lock, self._state = threading.Lock(), "made"
+        self._lock = threading.Lock()
+        self._state = "made"
 
     @cached_property
     def ollama_models(self) -> OllamaModels:
