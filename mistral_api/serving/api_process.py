@@ -31,12 +31,12 @@ from mistral_api.errors import StartError
 from mistral_api.ipc.peer import Peer
 from mistral_api.ipc.siblings import Siblings
 from mistral_api.services import services_of
-from mistral_api.serving.api_processes import SERVING
+from mistral_api.serving.api_processes import ALIVE, SERVING
 from mistral_api.serving.application_server import ApplicationServer
 from mistral_api.serving.connection_shares import ConnectionShares
 from mistral_api.serving.program_version import program_version
 from mistral_api.serving.web_server import SWITCH_SECONDS
-from mistral_api.settings import SettingError, Settings, load_settings
+from mistral_api.settings import SettingError, Settings, settings_from
 from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.logs import configure_server_log
@@ -121,7 +121,8 @@ def main(arguments: list[str]) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     orders, inherited = StopOrders(), Inheritance.from_arguments(arguments)
     try:
-        settings = load_settings()
+        # Those of the first process, which has put its .env into the environment: the file may have been changed since.
+        settings = settings_from(os.environ)
         configure_server_log(settings.log_options, "api")
         if inherited.version != program_version():
             log.error(
@@ -138,6 +139,7 @@ def main(arguments: list[str]) -> int:
 def _run(settings: Settings, inherited: Inheritance, orders: StopOrders) -> int:
     first = Peer(inherited.connection, "the first API process")
     first.on_end(orders.note_lost_connection)
+    first.handle(ALIVE, lambda: None)
     app = create_app(settings, delivers=False, siblings=Siblings(first=first))
     services = services_of(app.extensions)
     server = ApplicationServer(app, inherited.listener, settings, inherited.shares)

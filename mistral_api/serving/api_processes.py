@@ -13,9 +13,10 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from mistral_api.event_loop.loop import EventLoop
-from mistral_api.ipc.peer import Peer
+from mistral_api.ipc.peer import Peer, PeerGone
 from mistral_api.ipc.siblings import Hub
 from mistral_api.observability.server_health import ProcessesHealth
 from mistral_api.serving.child_process import ChildProcess, start_python
@@ -29,6 +30,10 @@ log = logging.getLogger(__name__)
 MODULE = "mistral_api.serving.api_process"
 # What a child says as soon as it serves.
 SERVING = "processes.serving"
+# The first process asks each other one every so often whether its loop runs, and for how long an answer may take. One
+# that hangs holds its clients' connections, and they wait for nothing.
+ALIVE = "processes.alive"
+ASK_SECONDS, HANG_SECONDS = 10.0, 60.0
 # How long a process may take to end once its requests have: threads, connections, what is to be recorded.
 END_SECONDS = 20.0
 # How long a process may take from its start until it serves, before that is worth attention.
@@ -54,8 +59,9 @@ class _Sibling:
     def __init__(self, number: int, shared: _Shared, listener: socket.socket, loop: EventLoop) -> None:
         self._number, self._shared, self._listener, self._loop = number, shared, listener, loop
         self._peer: Peer | None = None
-        self._serves_since: float | None = None
+        self._has_served = False
         self._started_at = 0.0
+        self._asked_at = float("-inf")
         self.child = ChildProcess(
             f"API process {number}",
             self._spawn,
@@ -66,7 +72,7 @@ class _Sibling:
     @property
     def serving(self) -> bool:
         """Whether it accepts requests."""
-        return self._serves_since is not None and self.child.running
+        return self._has_served and self.child.running
 
     @property
     def problem(self) -> str | None:
@@ -83,13 +89,14 @@ class _Sibling:
         ours, theirs = socket.socketpair()
         with theirs:
             numbers = (self._listener.fileno(), theirs.fileno(), self._shared.shares_file)
+            self._shared.shares.note_absent(self._number - 1)
             command = [MODULE, str(self._number), *map(str, numbers), self._shared.version]
             try:
                 process = start_python(command, numbers)
             except OSError:
                 ours.close()
                 raise
-        self._serves_since, self._started_at = None, time.monotonic()
+        self._has_served, self._started_at, self._asked_at = False, time.monotonic(), float("-inf")
         self._peer = peer = Peer(ours, self.child.name)
         peer.handle(SERVING, lambda: self._note_serving(peer))
         peer.on_end(lambda: self._note_end(peer))
@@ -99,7 +106,7 @@ class _Sibling:
 
     def _note_serving(self, peer: Peer) -> None:
         if peer is self._peer:
-            self._serves_since, self.child.problem = time.monotonic(), None
+            self._has_served, self.child.problem = True, None
             log.info("%s serves", self.child.name)
 
     def _note_end(self, peer: Peer) -> None:
@@ -107,10 +114,24 @@ class _Sibling:
             self._shared.shares.note_absent(self._number - 1)
 
     def look(self) -> None:
-        """Start it again where it has ended, and have it end where nothing can be said to it any more."""
+        """Start it again where it has ended, and have it end where it hangs, or nothing can be said to it any more."""
         if self._peer is not None and self._peer.ended:
             self.child.end_soon(END_SECONDS)
+        elif self._peer is not None and self.serving and time.monotonic() >= self._asked_at + ASK_SECONDS:
+            self._asked_at = float("inf")  # until this question is answered
+            self._loop.spawn(partial(self._ask, self._peer))
         self.child.restart_if_ended()
+
+    def _ask(self, peer: Peer) -> None:
+        """Ask whether it lives, and give it up where it does not say so. A task runs this."""
+        try:
+            peer.call(ALIVE, seconds=HANG_SECONDS)
+        except PeerGone as error:
+            if not peer.ended:
+                log.error("%s hangs (%s) and is started again", self.child.name, error)
+                peer.close()
+        if peer is self._peer:
+            self._asked_at = time.monotonic()
 
     def close(self) -> None:
         """Close the way to it."""

@@ -100,7 +100,9 @@ class Settings:
     api_processes: int = _setting(
         whole_number(1, 64), 1, "processes of the API that share the port, for more cores; on Windows 1"
     )
-    api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
+    api_threads: int = _setting(
+        whole_number(1, 1024), 64, "threads that prepare generations: so many may wait for PostgreSQL or Redis at once"
+    )
     admin_api_key: str | None = _setting(
         SECRET,
         None,

@@ -74,7 +74,9 @@ def server(gate: Gate) -> Iterator[Server]:
     with (
         scripted_engine(gate.answer) as engine,
         temporary_data_dir() as data_dir,
-        running_siblings(data_dir, MODEL_SERVER_URL=engine.url, SHUTDOWN_SECONDS="60") as running,
+        running_siblings(
+            data_dir, MODEL_SERVER_URL=engine.url, SHUTDOWN_SECONDS="60", DATABASE_POOL_SIZE="20"
+        ) as running,
     ):
         yield running
         gate.open.set()
@@ -105,6 +107,12 @@ def test_metrics_are_those_of_all_processes(server: Server) -> None:
     wait_for(lambda: (value(scrape(server.url), "requests_total", **labels) or 0) >= 5, "the sum of both")
     for _ in range(4):  # whichever process answers
         wait_for(lambda: value(scrape(server.url), "processes") == 2, "the number of processes")
+
+
+def test_embedded_postgresql_has_connections_for_all_processes(server: Server) -> None:
+    with open_cursor(start_embedded_postgres(server.data_dir).url) as cursor:
+        cursor.execute("SHOW max_connections")
+        assert cursor.fetchall() == [(str(2 * (20 + 2) + 15),)]
 
 
 def test_doctor_says_how_many_processes_serve(server: Server) -> None:
