@@ -115,34 +115,33 @@ def _key(client: SiblingClient, name: str, **limits: int) -> dict[str, str]:
     return {"Authorization": f"Bearer {key['key']}"}
 
 
-def _ask_with_key(client: SiblingClient, method: str, path: str, key: dict[str, str], body: Any = None) -> Any:
-    """Return status and body of an answer, once the process knows the key."""
-
-    def ask() -> Any:
-        status, answer = client.ask(method, path, body, **key)
-        return None if status == 401 else (status, answer)
-
-    return wait_for(ask, "the key")
-
-
 def test_an_owner_finds_only_their_own_responses(clients: list[SiblingClient]) -> None:
     ada, bob = (_key(clients[0], name) for name in ("ada", "bob"))
     body = {"model": "silent-stream", "input": "Hi.", "background": True}
-    status, queued = _ask_with_key(clients[1], "POST", "/v1/responses", ada, body)
+    status, queued = clients[1].ask("POST", "/v1/responses", body, **ada)
     assert status == 200
     path = f"/v1/responses/{queued['id']}"
     for client in clients:
-        assert _ask_with_key(client, "GET", path, bob)[0] == 404
-        assert _ask_with_key(client, "POST", f"{path}/cancel", bob)[0] == 404
-        assert _ask_with_key(client, "GET", path, ada)[0] == 200
-    assert _ask_with_key(clients[2], "POST", f"{path}/cancel", ada)[1]["status"] == "cancelled"
+        assert client.ask("GET", path, **bob)[0] == 404
+        assert client.ask("POST", f"{path}/cancel", **bob)[0] == 404
+        assert client.ask("GET", path, **ada)[0] == 200
+    assert clients[2].ask("POST", f"{path}/cancel", **ada)[1]["status"] == "cancelled"
+
+
+def test_a_key_is_known_and_refused_in_all_processes_at_once(clients: list[SiblingClient]) -> None:
+    for maker in clients:
+        _, made = maker.ask("POST", "/v1/keys", {"name": f"dora-{clients.index(maker)}"})
+        key = {"Authorization": f"Bearer {made['key']}"}
+        assert [each.ask("GET", "/v1/models", **key)[0] for each in clients] == [200] * 3
+        assert maker.ask("DELETE", f"/v1/keys/{made['id']}")[0] == 200
+        assert [each.ask("GET", "/v1/models", **key)[0] for each in clients] == [401] * 3
 
 
 def test_the_limits_of_a_key_are_those_of_all_processes(clients: list[SiblingClient]) -> None:
     key = _key(clients[0], "cara", rpm=3, concurrent=1)
     within_a_minute()
     chat = {"model": "fine", "messages": [{"role": "user", "content": "Hi."}]}
-    statuses = [_ask_with_key(client, "POST", "/v1/chat/completions", key, chat)[0] for client in [*clients, *clients]]
+    statuses = [client.ask("POST", "/v1/chat/completions", chat, **key)[0] for client in [*clients, *clients]]
     assert statuses == [200, 200, 200, 429, 429, 429]
 
 
