@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from pathlib import Path
 
 import psutil
 
@@ -12,6 +14,8 @@ from bench.paths import OTHER, OURS, RELAY, EnginePath, running_paths
 from bench.peers import LITELLM
 from bench.plan import Plan, rounds_of
 from bench.programs import fake_engine, generate_load
+from bench.running import ROOT, ServerCommand, free_port, python_of, running_server
+from bench.startup import prepared_folder
 
 SAMPLE_SECONDS = 0.05
 STREAMS, CHUNKS, CHUNKS_PER_SECOND = 1000, 20, 5
@@ -58,6 +62,8 @@ def measure_memory(plan: Plan, figures: Figures) -> None:
         "max_tokens": CHUNKS,
         "stream": True,
     }
+    for name, root in ({OURS: ROOT} | ({} if plan.other is None else {OTHER: plan.other})).items():
+        _measure_restarted(name, root, figures)
     names = plan.paths(RELAY, OURS, LITELLM)
     with fake_engine() as engine, running_paths(names, engine.port, other=plan.other) as paths:
         time.sleep(REST_SECONDS)
@@ -74,6 +80,20 @@ def measure_memory(plan: Plan, figures: Figures) -> None:
         for path in paths:
             path.settle()
             _add_resident(path, "afterwards", figures)
+
+
+def _measure_restarted(name: str, root: Path, figures: Figures) -> None:
+    """Read the memory of a server at rest whose database was there already: its first start has loaded Alembic too."""
+    with fake_engine() as engine:
+        settings = {"MODEL_SERVER_URL": f"http://127.0.0.1:{engine.port}", "LOG_LEVEL": "WARNING"}
+        with prepared_folder(root, settings) as data_dir:
+            port = free_port()
+            environment = os.environ | settings | {"DATA_DIR": str(data_dir), "API_PORT": str(port)}
+            command = [python_of(root), "bin/serve"]
+            log = data_dir.parent / "output"
+            with running_server(ServerCommand(command, port, environment, log, root)) as process:
+                time.sleep(REST_SECONDS)
+                _add_resident(EnginePath(name, port, process.pid), "started again", figures)
 
 
 def _add_resident(path: EnginePath, case: str, figures: Figures) -> None:

@@ -29,7 +29,7 @@ def measure_startup(plan: Plan, figures: Figures) -> None:
     roots = {OURS: ROOT} | ({} if plan.other is None else {OTHER: plan.other})
     with fake_engine() as engine, contextlib.ExitStack() as stack:
         settings = {"MODEL_SERVER_URL": f"http://127.0.0.1:{engine.port}", "LOG_LEVEL": "INFO"}
-        folders = {name: stack.enter_context(_prepared_folder(root, settings)) for name, root in roots.items()}
+        folders = {name: stack.enter_context(prepared_folder(root, settings)) for name, root in roots.items()}
         for _ in range(plan.rounds):
             _measure_relay(engine.port, figures)
             for name, root in roots.items():
@@ -51,7 +51,7 @@ def _database(data_dir: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _prepared_folder(root: Path, settings: dict[str, str]) -> Iterator[Path]:
+def prepared_folder(root: Path, settings: dict[str, str]) -> Iterator[Path]:
     """Yield a data folder whose database has been made."""
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         Path(folder).chmod(0o755)

@@ -73,6 +73,8 @@ class Task(greenlet):
             raise
         except Exception:
             log.exception("unforeseen failure of a task")
+        finally:
+            del self._function  # it may have the task, and neither would be released
 
     def end(self) -> None:
         """Have the task end where it waits, by GreenletExit. To be called in the loop."""

@@ -16,6 +16,9 @@ from waitress.task import WSGITask, hop_by_hop
 
 from mistral_api.event_loop.wsgi import ON_DISCONNECT, RUNS_AS_TASK, WHILE_WAITING
 
+# What in the environment of a request holds that environment: of ours, and of Werkzeug.
+_HOLDING = (WHILE_WAITING, "werkzeug.request")
+
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 
@@ -61,8 +64,20 @@ class ResponseTask(WSGITask):  # type: ignore[misc] # waitress has no type hints
     def close(self) -> None:
         """Close the body, whether it was sent or not."""
         close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
+        try:
+            if close is not None:
+                close()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Take apart what holds itself, so that it is released now, and not by a collection of garbage much later.
+
+        The body has our ``start_response``, and the environment has what has the environment.
+        """
+        self._body = ()
+        for name in _HOLDING:
+            (self.environ or {}).pop(name, None)
 
     def _require_whole(self) -> None:
         """Close the connection behind a body that is shorter than was said: its client would wait for the rest."""

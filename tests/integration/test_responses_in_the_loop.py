@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mistral_api.serving import heartbeat, web_server
+from mistral_api.serving.response_task import ResponseTask
 from tests.support.processes import wait_for
 from tests.support.web_servers import TestServer, get, read_to_end, response_of, running_web_server
 
@@ -65,6 +67,18 @@ def test_a_stream_does_not_end_its_connection(server: TestServer) -> None:
         assert client.getresponse().read().endswith(b"data: [DONE]\n\n")
     assert len(server.connections) == 1
     client.close()
+
+
+@pytest.mark.parametrize("path", ["/task", "/echo"])
+def test_a_response_is_released_at_its_end_and_not_by_a_collection_of_garbage(server: TestServer, path: str) -> None:
+    server.app.go_on.set()
+    gc.collect()
+    gc.disable()
+    try:
+        assert server.ask(path)[0] == 200
+        wait_for(lambda: not any(isinstance(each, ResponseTask) for each in gc.get_objects()), "it is released")
+    finally:
+        gc.enable()
 
 
 def test_requests_that_come_at_once_on_one_connection_are_answered_in_order(server: TestServer) -> None:
