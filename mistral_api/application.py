@@ -16,7 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.routing import MapAdapter
 
 from mistral_api.database.deadlines import answer_within
-from mistral_api.database.engine import check_connections, engine_options, open_database, prepare_connections
+from mistral_api.database.engine import (
+    check_connections,
+    engine_options,
+    join_database,
+    open_database,
+    prepare_connections,
+)
 from mistral_api.database.preparation import (
     LOOK_SECONDS,
     refuse_foreign_schema,
@@ -24,6 +30,7 @@ from mistral_api.database.preparation import (
     unusable,
 )
 from mistral_api.event_loop.wsgi import ON_DISCONNECT
+from mistral_api.ipc.siblings import ALONE, Siblings
 from mistral_api.services import EXTENSION, Services, services_of
 from mistral_api.settings import Settings, load_settings, warn_of_misspellings
 from mistral_api.system.logs import configure_command_log, configure_server_log
@@ -124,12 +131,15 @@ class Application(Flask):
         return func
 
 
-def create_app(settings: Settings | None = None, *, create: bool = True, delivers: bool = True) -> Flask:
+def create_app(
+    settings: Settings | None = None, *, create: bool = True, delivers: bool = True, siblings: Siblings = ALONE
+) -> Flask:
     """Return the WSGI application. Raises SettingError, or StartError where no embedded PostgreSQL can be had.
 
     ``create`` false is for commands: it makes no embedded PostgreSQL where there is none yet. A database in
     DATABASE_URL is not asked for anything here. ``delivers`` false: another process of the same DATA_DIR delivers what
-    this one journals.
+    this one journals. ``siblings``: the other API processes of the same ``bin/serve``; the first one has the embedded
+    PostgreSQL.
     """
     settings = settings or load_settings()
     _configure_log(settings)
@@ -141,7 +151,7 @@ def create_app(settings: Settings | None = None, *, create: bool = True, deliver
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
 
-    database = open_database(settings, create=create)
+    database = open_database(settings, create=create) if siblings.first is None else join_database(settings)
     app.config["SQLALCHEMY_DATABASE_URI"] = database.url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings, database.url)
     db.init_app(app)
@@ -151,7 +161,7 @@ def create_app(settings: Settings | None = None, *, create: bool = True, deliver
         engine = db.engine
     prepare_connections(engine, settings)
     check_connections(engine)
-    app.extensions[EXTENSION] = Services(settings, engine, database, delivers=delivers)
+    app.extensions[EXTENSION] = Services(settings, engine, database, delivers=delivers, siblings=siblings)
 
     register_request_ids(app)
     measure_arrivals(app)

@@ -17,6 +17,7 @@ import orjson
 
 from mistral_api.event_loop.waiting import Signal, in_task
 from mistral_api.event_loop.wsgi import ON_DISCONNECT, RUNS_AS_TASK, WHILE_WAITING
+from mistral_api.serving.connection_shares import ConnectionShares
 from mistral_api.serving.connections import Connections
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.web_server import WebServer, bind_listener
@@ -132,13 +133,14 @@ def running_web_server(
     folder: Path,
     *,
     hooks: Hooks | None = None,
+    shares: ConnectionShares | None = None,
     **settings: Any,
 ) -> Iterator[TestServer]:
     """Run it with these settings."""
     listener = bind_listener("127.0.0.1", 0)
     app = EchoApp()
     made = Settings(data_dir=folder, **({"api_threads": 4} | settings))
-    server = WebServer(app, listener, made, hooks)
+    server = WebServer(app, listener, made, hooks, shares)
     server.start()
     try:
         yield TestServer(server, app, listener.getsockname()[1])
