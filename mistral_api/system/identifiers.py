@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import string
 import time
@@ -16,7 +17,7 @@ _ALPHANUMERIC = string.ascii_letters + string.digits
 def new_id() -> UUID:
     """Return a UUIDv7: 48 bits of Unix milliseconds, then version, variant and 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
-    random_bits = secrets.randbits(74)
+    random_bits = int.from_bytes(os.urandom(10), "big") >> 6
     high, low = random_bits >> 62, random_bits & ((1 << 62) - 1)
     return UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
 

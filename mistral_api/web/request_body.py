@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import current_app, request
 
 from mistral_api.errors import Unavailable
+from mistral_api.event_loop.wsgi import ON_DISCONNECT
 from mistral_api.wire.body_bounds import load_body
 from mistral_api.wire.content_coding import PIECE_BYTES, content_codings, decoded_pieces
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 # So many bodies are decompressed and decoded at a time that become larger than SMALL_BYTES. A body that is not
 # compressed has to arrive in full length, and is counted among those that the web server holds; these are not.
@@ -30,9 +34,16 @@ def json_body(*, optional: bool = False) -> object:
     header: str | None = request.environ.get("HTTP_CONTENT_ENCODING")
     codings = content_codings(header) if header else []
     if not codings:
-        return _load(request.get_data(cache=False), optional=optional)
+        return _load(_received(), optional=optional)
     most: int = current_app.config["MAX_CONTENT_LENGTH"]
     return _load_pieces(decoded_pieces(_received_pieces(), codings, most), optional=optional)
+
+
+def _received() -> bytes:
+    """Return the body as it came. Our web server has received all of it, within the bound that Flask would look at."""
+    environ: WSGIEnvironment = request.environ
+    received: bytes = environ["wsgi.input"].read() if ON_DISCONNECT in environ else request.get_data(cache=False)
+    return received
 
 
 def _load(content: bytes, *, optional: bool) -> Any:
