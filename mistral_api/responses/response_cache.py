@@ -44,7 +44,8 @@ class EncodedResponse:
             response["created_at"],
             response["status"],
             response.get("previous_response_id"),
-            encoded,
+            # A copy: orjson's own bytes hold about 10 KB each, whatever their length.
+            bytes(memoryview(encoded)),
         )
 
     def decode(self) -> Response:
