@@ -135,6 +135,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         clients=tuple(options.clients),
         streams=tuple(options.streams),
         servers=tuple(options.servers),
+        processes=tuple(options.processes),
         requests=options.requests,
         database_sizes=tuple(zip(options.usage_rows, options.messages, strict=True)),
     )
@@ -163,6 +164,9 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--without", nargs="+", default=[], metavar="PATH", help="leave these out, such as nginx")
     parser.add_argument(
         "--servers", nargs="+", default=[], choices=WORKERS, help="measure our application under these web servers too"
+    )
+    parser.add_argument(
+        "--processes", type=int, nargs="+", default=[], metavar="N", help="measure ours with N API processes too"
     )
     parser.add_argument(
         "--other", type=Path, metavar="DIR", help="measure the server of another checkout in turn with ours"

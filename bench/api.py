@@ -13,7 +13,7 @@ import waitress
 from bench.running import RunningStack, free_port, running_module
 from mistral_api import create_app
 from mistral_api.embedded.postgres import start_embedded_postgres
-from mistral_api.serving.__main__ import SWITCH_SECONDS
+from mistral_api.serving.web_server import SWITCH_SECONDS
 
 
 @contextlib.contextmanager

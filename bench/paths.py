@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -24,6 +25,9 @@ DIRECT, NGINX, RELAY, OURS = "direct", "nginx", "relay", "ours"
 UNRECORDED, OTHER = "unrecorded", "other"
 # How long a server may take to deliver what it has recorded, before the next one is measured.
 SETTLE_SECONDS = 30.0
+
+# How long further API processes may take to serve.
+PROCESSES_SECONDS = 60.0
 
 _NGINX_CONFIGURATION = """
 daemon off; worker_processes 1; worker_rlimit_nofile 20000; pid {folder}/pid; error_log {folder}/error.log;
@@ -78,8 +82,25 @@ class EnginePath:
 
     def pending(self) -> int:
         """Return how many exchanges wait in its journal."""
+        return int(self._health()["recording"]["pending"] or 0)
+
+    def wait_for_processes(self, count: int) -> None:
+        """Wait until so many API processes serve. Raises BenchmarkError."""
+        deadline = time.monotonic() + PROCESSES_SECONDS
+        while self._health()["processes"]["running"] < count:
+            if time.monotonic() >= deadline:
+                raise BenchmarkError(f"{self.name}: {count} API processes do not serve in {PROCESSES_SECONDS:.0f} s.")
+            time.sleep(0.1)
+
+    def _health(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=30) as response:
-            return int(json.load(response)["recording"]["pending"] or 0)
+            health: dict[str, Any] = json.load(response)
+        return health
+
+
+def path_of_processes(count: int) -> str:
+    """Return the name of our own server with so many API processes."""
+    return f"{OURS} {count}"
 
 
 @contextlib.contextmanager
@@ -152,6 +173,12 @@ def _running_ours(
     given = {"MODEL_SERVER_URL": f"http://127.0.0.1:{engine}", "LOG_LEVEL": "INFO", **settings}
     if header is not None:
         given["MODEL_SERVER_API_KEY"] = header.rpartition(" ")[2]
+    count = int(name.removeprefix(f"{OURS} ")) if name.startswith(f"{OURS} ") else 1
+    if count > 1:  # not said otherwise: another checkout may not know the setting
+        given["API_PROCESSES"] = str(count)
     program = ("-m", "bench.unrecorded") if name == UNRECORDED else ("bin/serve",)
     with running_stack_of(root, program, given) as running:
-        yield EnginePath(name, running.api[1], running.process.pid, records=name != UNRECORDED)
+        path = EnginePath(name, running.api[1], running.process.pid, records=name != UNRECORDED)
+        if count > 1:
+            path.wait_for_processes(count)
+        yield path

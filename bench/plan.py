@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.paths import OTHER, OURS, EnginePath
+from bench.paths import OTHER, OURS, EnginePath, path_of_processes
 from bench.peers import LITELLM
 
 
@@ -17,7 +17,8 @@ class Plan:
     """How much is measured: so many rounds, so many seconds each, on these paths; ``other`` is another checkout.
 
     ``clients`` and ``streams`` are the numbers of clients of the scenarios that have several.
-    ``servers``: other web servers that run our application. ``requests``: how many the soak sends.
+    ``servers``: other web servers that run our application; ``processes``: our own with so many API processes.
+    ``requests``: how many the soak sends.
     ``database_sizes``: the usage rows and messages of the databases that are read from.
     """
 
@@ -29,6 +30,7 @@ class Plan:
     clients: tuple[int, ...] = (1, 16, 64)
     streams: tuple[int, ...] = (32, 300, 1000)
     servers: tuple[str, ...] = ()
+    processes: tuple[int, ...] = ()
     requests: int = 100_000
     database_sizes: tuple[tuple[int, int], ...] = ((100_000, 20_000), (10_000_000, 2_000_000))
 
@@ -44,9 +46,10 @@ class Plan:
         }
 
     def paths(self, *names: str) -> list[str]:
-        """Return those of these paths that are to be measured, and after our own the other web servers and checkout."""
+        """Return those of these paths that are to be measured, and after our own those that it is compared with."""
         chosen = [name for name in names if name not in self.without and (name != LITELLM or self.peers)]
         if OURS in chosen:
+            chosen += map(path_of_processes, self.processes)
             chosen += [*self.servers, *[OTHER] * (self.other is not None)]
         return chosen
 

@@ -7,33 +7,35 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
 from mistral_api.analytics.daily_tokens import DailyTokenReader
 from mistral_api.api_keys.key_mirror import KeyMirror
 from mistral_api.api_keys.key_watcher import KeyWatcher
+from mistral_api.api_keys.shared_keys import SharedKeys
 from mistral_api.control.saved_caches import mark_deleted
 from mistral_api.conversations.conversation_list import ConversationLister
 from mistral_api.conversations.conversation_reader import ConversationReader
 from mistral_api.conversations.deletion_notices import Deleted, DeletionNotices
+from mistral_api.conversations.deletions import Deletions
 from mistral_api.conversations.history import HistoryReader, SessionHistory
 from mistral_api.conversations.recognition import RecognitionIndex
 from mistral_api.conversations.recognition_loader import RecognitionLoader
 from mistral_api.conversations.session_resolver import SessionResolver
+from mistral_api.conversations.shared_recognition import open_recognition
 from mistral_api.conversations.stored_completions import CompletionReader
 from mistral_api.database.engine import Database, create_thread_engine, database_fingerprint
 from mistral_api.database.preparation import DatabasePreparation
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.query_times import SlowQueryLog, watch_queries
 from mistral_api.database.reads import DatabaseReads
-from mistral_api.delivery.deliverer import Deliverer
-from mistral_api.delivery.writer import DeliveryCounts
+from mistral_api.delivery.delivery_counts import DeliveryCounts
+from mistral_api.embedded.postgres import EmbeddedHealth
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.errors import ApiError
 from mistral_api.generation.answer_cache import open_answer_cache
@@ -42,6 +44,7 @@ from mistral_api.generation.passthrough import PassthroughService
 from mistral_api.generation.prompt import PromptBuilder
 from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.hardware.gpu import GpuMonitor
+from mistral_api.ipc.siblings import ALONE, Siblings
 from mistral_api.metrics.exposition import Metrics
 from mistral_api.metrics.instruments import Instruments
 from mistral_api.metrics.process_state import ProcessSources
@@ -50,30 +53,36 @@ from mistral_api.model_files.served_model import served_model_path
 from mistral_api.model_files.vocabulary import longest_token
 from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.observability.request_log import log_request
+from mistral_api.observability.server_health import ServerHealthReader
 from mistral_api.recording.deliverer_link import DelivererLink
+from mistral_api.recording.other_processes import SIBLING
 from mistral_api.recording.recorder import Recorder, RecordingPolicy, StartDelivery
-from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.responses.shared_background import background_runner
 from mistral_api.security.addresses import is_loopback
 from mistral_api.security.audit import AuditLog, Source, shown_path
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.request_head import RequestHead
+from mistral_api.security.shared_failures import failure_counter
 from mistral_api.settings import Settings
 from mistral_api.system.process_lock import ProcessLock
 from mistral_api.tracing.opening import open_tracer
 from mistral_api.tracing.trace import NO_TRACER, Tracer
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.ollama_models import OllamaModels
-from mistral_api.upstream.slot_owners import Sharing
+from mistral_api.upstream.server_identity import ServerIdentity
+from mistral_api.upstream.shared_slots import Sharing
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
+
+if TYPE_CHECKING:
+    from mistral_api.delivery.deliverer import Deliverer
 
 log = logging.getLogger(__name__)
 
@@ -87,37 +96,50 @@ class Services:
     # Replaced at the start, since it has a thread.
     tracer: Tracer = NO_TRACER
 
-    def __init__(self, settings: Settings, engine: Engine, opened: Database, *, delivers: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        opened: Database,
+        *,
+        delivers: bool = True,
+        siblings: Siblings = ALONE,
+    ) -> None:
         """``engine`` connects to the opened database, which is released last. ``delivers``: whether this process
-        delivers what is journaled, unless another one on the same DATA_DIR does."""
+        delivers what is journaled, unless another one on the same DATA_DIR does. ``siblings``: the other API
+        processes that share what is in memory."""
         self.settings = settings
+        self.siblings = siblings
         self.engine = engine
-        self.started_at = time.monotonic()
         self.preparation = DatabasePreparation(create_thread_engine(engine, settings), engine)
         self.key_ring = KeyRing(settings.admin_api_key)
         self.embedded_postgres = opened.embedded
+        self.server_health = ServerHealthReader(siblings, self._embedded_health)
         self.key_mirror = _key_mirror(settings, engine)
         self.key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
         self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
-        self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
+        self.shared_keys = SharedKeys(self.key_watcher, siblings)
+        self.gate = Gate(settings, self.key_ring, self._may_be_keyless, failure_counter(siblings))
         self.audit_log = AuditLog(settings.data_dir)
         self.finished_requests = FinishedRequests(log_request)
         self.gpu_monitor = GpuMonitor()
         self.deliverer = self._make_deliverer() if delivers else None
-        self.recorder = _recorder(settings, self.deliverer.start if self.deliverer else _link_to_deliverer)
+        self.recorder = _recorder(settings, self.deliverer.start if self.deliverer else _link_to_deliverer, siblings)
         self.model_servers = self._open_model_servers()
         main = self.model_servers.main
         self.database_probe = DatabaseProbe(engine)
-        self.recognition = RecognitionIndex()
+        self.deletions = Deletions(DeletionNotices(settings.data_dir / "run"), siblings)
+        # Empty where the first API process has the one of all.
+        self.recognition_index = RecognitionIndex()
+        self.recognition = open_recognition(self.recognition_index, siblings, self._catch_up)
         self.recorder.on_end = self.recognition.note
-        self.deletion_notices = DeletionNotices(settings.data_dir / "run")
         self.loaded_models = LoadedModels(main.client, main.process)
-        self.answers = open_answer_cache(settings, self.loaded_models.identity)
+        self.answers = open_answer_cache(settings, self.loaded_models.identity, siblings, self._catch_up)
         self.recognition_loader = RecognitionLoader(
-            self.recognition, self.recorder.newest_exchanges, engine, self.deletion_notices
+            self.recognition_index, self.recorder.newest_exchanges, engine, self.deletions.forget_deleted
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
-        self.rate_limits = rate_limits_from(settings)
+        self.rate_limits = rate_limits_from(settings, siblings)
         self.database_reads = DatabaseReads(engine)
         self.daily_tokens = DailyTokenReader(
             self.rate_limits.daily, self.database_reads, self.recorder.pending.all_ended
@@ -144,21 +166,25 @@ class Services:
             self.sessions,
             self.response_store,
             ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter),
-            _background_runner(settings),
+            # One slot is always left to those who wait for their answer.
+            background_runner(max(1, settings.parallel - 1), siblings, self.deletions.forget_deleted),
         )
-        self.recognition_loader.on_retention = self.response_service.forget_before
-        self.recognition_loader.on_deleted = self._forget_deleted
+        self.deletions.on_retention, self.deletions.on_deleted = self._forget_before, self._forget_deleted
         self.metrics = self._make_metrics()
         self._release_database = opened.release
-        self._lock = threading.Lock()
-        self._state = "made"
+        self._lock, self._state = threading.Lock(), "made"
 
     @cached_property
     def ollama_models(self) -> OllamaModels:
         """The models served as clients of Ollama's API see them."""
         return OllamaModels(self.model_servers)
 
+    def _embedded_health(self) -> EmbeddedHealth | None:
+        return None if self.embedded_postgres is None else self.embedded_postgres.health()
+
     def _make_deliverer(self) -> Deliverer:
+        from mistral_api.delivery.deliverer import Deliverer  # noqa: PLC0415 - of bin/serve another process delivers
+
         writer_engine = self.preparation.guard(create_thread_engine(self.engine, self.settings))
         return Deliverer(self.settings, writer_engine, self.engine, self.gpu_monitor.cards)
 
@@ -169,12 +195,13 @@ class Services:
 
     def _open_model_servers(self) -> ModelServers:
         servers = ModelServers(self.settings, self._sharing())
+        servers.identify(ServerIdentity(self.siblings))
         self.recorder.asked_models.known = servers.known_models
         return servers
 
     def _sharing(self) -> Sharing:
         """Return what says whether the slots are shared."""
-        return Sharing(lambda: self.gate.several_owners, self.recorder.other_processes.seen)
+        return Sharing(lambda: self.gate.several_owners, self.recorder.other_processes.seen, self.siblings)
 
     def _make_metrics(self) -> Metrics:
         """Return the metrics, told of every request and statement."""
@@ -225,7 +252,8 @@ class Services:
             self.preparation.load_keys_by(self.key_watcher.load)
             self.preparation.ensure_running()
             self.recorder.start()
-            self.recognition_loader.start()
+            if self.siblings.first is None:
+                self.recognition_loader.start()
             self.daily_tokens.start()
             self.model_servers.start()
             self.metrics.start()
@@ -251,41 +279,46 @@ class Services:
         self.finished_requests.tell_refused(error, source)
 
     def forget_session(self, owner: str, session_id: str) -> None:
-        """Drop a conversation that was changed or deleted from memory and from the saved caches."""
-        self.recognition.forget(owner, session_id)
-        self._forget_deleted(Deleted(owner, session_id))
+        """Drop a conversation that was changed or deleted from the memory of all processes, and its saved cache."""
         try:
             mark_deleted(self.settings.data_dir, owner, session_id)
         except OSError as error:
             log.warning("the saved cache of a deleted conversation may come back: %s", error)
-        try:
-            self.deletion_notices.add(owner, session_id)
-        except OSError as error:
-            log.warning("other processes may still recognise a deleted conversation: %s", error)
-
-    def _forget_deleted(self, deleted: Deleted) -> None:
-        """Drop from the memory of this process what it, or another one, has deleted; the index has done so."""
-        if deleted.session_id:
-            self.response_service.forget_session(deleted.owner, deleted.session_id)
-        if deleted.response_id:
-            self.response_service.forget(deleted.response_id)
-        if self.answers is not None:
-            self.answers.forget(deleted.owner)
+        self.deletions.tell(Deleted(owner, session_id))
 
     def forget_answer(self, owner: str, response_id: str = "") -> None:
         """Drop an answer that was deleted, a response where it has an id, and all cached ones of its owner, from the
         memory of all processes."""
-        self._forget_deleted(Deleted(owner, response_id=response_id))
-        try:
-            self.deletion_notices.add_answer(owner, response_id)
-        except OSError as error:
-            log.warning("other processes may still use an answer that was deleted: %s", error)
+        self.deletions.tell(Deleted(owner, response_id=response_id))
+
+    def _forget_deleted(self, deleted: Deleted) -> None:
+        """Drop from the memory of this process what it, or another one, has deleted."""
+        if deleted.session_id:
+            self.recognition_index.forget(deleted.owner, deleted.session_id)
+            self.response_service.forget_session(deleted.owner, deleted.session_id)
+        if deleted.response_id:
+            self.response_service.forget(deleted.response_id)
+        # The first process drops those of all: it has heard of the same.
+        if self.answers is not None and self.siblings.first is None:
+            self.answers.forget(deleted.owner)
+
+    def _forget_before(self, moment: float) -> None:
+        """Drop from memory what was last used before a moment (Unix seconds), which the retention has deleted."""
+        self.recognition_index.forget_before(moment)
+        self.response_service.forget_before(moment)
+
+    def _catch_up(self) -> None:
+        """Do what the other API processes have told until now, and forget what any process has deleted."""
+        if self.siblings.hub is not None:
+            self.siblings.hub.catch_up()
+        self.deletions.forget_deleted()
 
     def _images(self) -> RemoteImages:
-        allowed = self.settings.allow_image_urls
-        return RemoteImages(
-            ImageFetcher(self.model_servers.watcher) if allowed else None, self.settings.max_request_bytes
-        )
+        if not self.settings.allow_image_urls:
+            return RemoteImages(None, self.settings.max_request_bytes)
+        from mistral_api.upstream.image_fetcher import ImageFetcher  # noqa: PLC0415 - most servers fetch no images
+
+        return RemoteImages(ImageFetcher(self.model_servers.watcher), self.settings.max_request_bytes)
 
     def _clear_answers(self) -> None:
         if self.answers is not None:
@@ -324,7 +357,7 @@ def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
     return KeyMirror(settings.data_dir, database)
 
 
-def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
+def _recorder(settings: Settings, start_delivery: StartDelivery, siblings: Siblings) -> Recorder:
     policy = RecordingPolicy(
         settings.store_content,
         settings.store_attachment_bytes,
@@ -332,17 +365,12 @@ def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
         keeps_unstored=settings.store_false == "conversation",
         synced=settings.journal_sync == "full",
     )
-    return Recorder(settings.data_dir / "journal", policy, start_delivery)
+    return Recorder(settings.data_dir / "journal", policy, start_delivery, SIBLING if siblings.first else "")
 
 
 def _link_to_deliverer(path: Path, _lock: ProcessLock) -> DelivererLink:
     """Return the way to the process that delivers the journal at ``path`` (``StartDelivery``)."""
     return DelivererLink(path.parent)
-
-
-def _background_runner(settings: Settings) -> BackgroundRunner:
-    """Return the runner of responses in the background. One slot is always left to those who wait for their answer."""
-    return BackgroundRunner(max(1, settings.parallel - 1))
 
 
 def services_of(extensions: Mapping[str, Any]) -> Services:

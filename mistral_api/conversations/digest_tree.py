@@ -10,6 +10,7 @@ found only together with the message before it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -25,22 +26,25 @@ CUT_TEXT_CHARACTERS = 500
 MOST_UNRECORDED_CHARACTERS = 2000
 
 
-class CutAnswer:
-    """The text of an answer that was cut off, of which the client may have more or less."""
+class AnswerText:
+    """The text of an answer, as far as it is compared: its beginning, and its length in characters."""
 
     __slots__ = ("beginning", "length")
 
-    def __init__(self, text: str) -> None:
-        self.beginning = text[:CUT_TEXT_CHARACTERS]
-        self.length = len(text)
+    def __init__(self, beginning: str, length: int) -> None:
+        self.beginning, self.length = beginning, length
 
-    def agrees_with(self, text: str) -> bool:
-        """Return whether a text is a beginning of the answer, or the answer and what else its client received."""
-        compared = text[:CUT_TEXT_CHARACTERS]
-        shorter = min(len(compared), len(self.beginning))
-        if not shorter or len(text) > self.length + MOST_UNRECORDED_CHARACTERS:
+    @classmethod
+    def of(cls, text: str) -> AnswerText:
+        """Return what is compared of a text."""
+        return cls(text[:CUT_TEXT_CHARACTERS], len(text))
+
+    def is_of(self, sent: AnswerText) -> bool:
+        """Return whether this is an answer that was cut off, and ``sent`` what its client has: more of it or less."""
+        shorter = min(len(sent.beginning), len(self.beginning))
+        if not shorter or sent.length > self.length + MOST_UNRECORDED_CHARACTERS:
             return False
-        return compared[:shorter] == self.beginning[:shorter]
+        return sent.beginning[:shorter] == self.beginning[:shorter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +57,14 @@ class Answer:
 
     distinctive: bool
     ordinary: bool
-    cut: CutAnswer | None = None
+    cut: AnswerText | None = None
 
     @classmethod
     def of(cls, message: ChatMessage, *, was_cut: bool = False) -> Answer:
         """Return what matters of an assistant's message."""
         distinctive = is_distinctive(message)
         if was_cut:
-            return cls(distinctive, not distinctive, CutAnswer(normalized_text(message)))
+            return cls(distinctive, not distinctive, AnswerText.of(normalized_text(message)))
         return DISTINCTIVE_ANSWER if distinctive else ORDINARY_ANSWER
 
 
@@ -84,7 +88,7 @@ class DigestNode:
         self.continuations = 0
 
     @property
-    def cut(self) -> CutAnswer | None:
+    def cut(self) -> AnswerText | None:
         """The text of an answer that was cut off."""
         return self.answer.cut if self.answer is not None else None
 
@@ -147,37 +151,37 @@ class DigestTree:
         return next((node for node in nodes if sent.repeats(position, node)), None)
 
 
-class SentDigests:
-    """A list of messages that a client sent. A digest is computed when it is first needed."""
+class SentDigests(ABC):
+    """A list of messages that a client sent, as digests."""
 
-    def __init__(self, messages: Sequence[ChatMessage]) -> None:
-        self._messages = messages
-        self._digests: dict[int, bytes] = {}
-
+    @abstractmethod
     def __len__(self) -> int:
-        return len(self._messages)
+        """Return how many messages there are."""
 
     @property
+    @abstractmethod
     def has_answer(self) -> bool:
         """Whether an assistant's message is among them."""
-        return any(message.get("role") == "assistant" for message in reversed(self._messages))
 
+    @abstractmethod
     def answer_positions(self, most: int) -> Iterator[int]:
         """Yield the positions of answers that say something, the last one first, at most ``most`` of them."""
-        positions = (number for number in range(len(self._messages) - 1, -1, -1) if self._is_answer(number))
-        return islice(positions, most)
 
-    def _is_answer(self, position: int) -> bool:
-        return self._messages[position].get("role") == "assistant" and bool(self.digest(position))
-
+    @abstractmethod
     def digest(self, position: int | None) -> bytes:
         """Return the digest of a message, empty for one without, and for no message."""
-        if position is None:
-            return b""
-        digest = self._digests.get(position)
-        if digest is None:
-            digest = self._digests[position] = node_digest(self._messages[position])
-        return digest
+
+    @abstractmethod
+    def is_answer(self, position: int) -> bool:
+        """Return whether a message is an answer that says something."""
+
+    @abstractmethod
+    def is_distinctive(self, position: int) -> bool:
+        """Return whether an answer is found by its digest alone."""
+
+    @abstractmethod
+    def text(self, position: int) -> AnswerText:
+        """Return what is compared of the text of an answer."""
 
     def digests_before(self, end: int, first: int) -> Iterator[bytes]:
         """Yield the digests of the messages from ``first`` up to ``end``, the last one first."""
@@ -190,23 +194,64 @@ class SentDigests:
     def answer_key(self, position: int) -> bytes:
         """Return the key under which the same answer of ours would be found."""
         digest = self.digest(position)
-        return (
-            digest if is_distinctive(self._messages[position]) else ordinary_key(digest, self.digest_before(position))
-        )
+        return digest if self.is_distinctive(position) else ordinary_key(digest, self.digest_before(position))
 
     def digest_before(self, position: int) -> bytes:
         """Return the digest of the message before, empty for the first one."""
         return self.digest(self.before(position))
 
-    def text(self, position: int) -> str:
-        """Return the text of a message in the form in which texts are compared."""
-        return normalized_text(self._messages[position])
-
     def repeats(self, position: int, node: DigestNode) -> bool:
         """Return whether a message is the one that a node stands for."""
         if self.digest(position) == node.digest:
             return True
-        return node.cut is not None and self._is_answer(position) and node.cut.agrees_with(self.text(position))
+        return node.cut is not None and self.is_answer(position) and node.cut.is_of(self.text(position))
+
+
+class MessageDigests(SentDigests):
+    """The digests of messages that are here. Each is computed when it is first needed."""
+
+    def __init__(self, messages: Sequence[ChatMessage]) -> None:
+        self._messages = messages
+        self._digests: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether an assistant's message is among them."""
+        return has_answer(self._messages)
+
+    def answer_positions(self, most: int) -> Iterator[int]:
+        """Yield the positions of the last answers."""
+        positions = (number for number in range(len(self._messages) - 1, -1, -1) if self.is_answer(number))
+        return islice(positions, most)
+
+    def digest(self, position: int | None) -> bytes:
+        """Return a digest, computed now if need be."""
+        if position is None:
+            return b""
+        digest = self._digests.get(position)
+        if digest is None:
+            digest = self._digests[position] = node_digest(self._messages[position])
+        return digest
+
+    def is_answer(self, position: int) -> bool:
+        """Return whether a message is an answer with a digest."""
+        return self._messages[position].get("role") == "assistant" and bool(self.digest(position))
+
+    def is_distinctive(self, position: int) -> bool:
+        """Return whether an answer is distinctive."""
+        return is_distinctive(self._messages[position])
+
+    def text(self, position: int) -> AnswerText:
+        """Return a text in the form in which texts are compared."""
+        return AnswerText.of(normalized_text(self._messages[position]))
+
+
+def has_answer(messages: Sequence[ChatMessage]) -> bool:
+    """Return whether an assistant's message is among those that a client sent."""
+    return any(message.get("role") == "assistant" for message in reversed(messages))
 
 
 class AnswerLookup:

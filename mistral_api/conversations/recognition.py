@@ -31,7 +31,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from typing import Protocol
 from uuid import UUID
 
 from mistral_api.conversations.digest_tree import (
@@ -39,13 +39,13 @@ from mistral_api.conversations.digest_tree import (
     AnswerLookup,
     DigestNode,
     DigestTree,
+    MessageDigests,
     SentDigests,
     cut_key,
-    node_digest,
 )
-from mistral_api.conversations.stored_message import assistant_message
+from mistral_api.conversations.ended_turn import EndedTurn
 from mistral_api.payload_types.chat import ChatMessage
-from mistral_api.recording.exchange import INTERRUPTED, Exchange, belongs_to_conversation
+from mistral_api.recording.exchange import Exchange
 
 # The bound of the memory, in messages: about 300 bytes each.
 MAX_MESSAGES = 100_000
@@ -56,6 +56,28 @@ MOST_ANSWERS, MOST_CANDIDATES, LONGEST_RUN = 16, 256, 32
 MOST_ATTEMPTS = 10
 # Of a list that fits nowhere in its conversation the last messages are remembered.
 MOST_NEW_MESSAGES = 64
+
+
+class Recognized(Protocol):
+    """The conversation that a list of messages continues."""
+
+    @property
+    def session_id(self) -> str: ...
+
+
+class Recognition(Protocol):
+    """Who recognises conversations: the index, or the way to the one of another process (``shared_recognition``)."""
+
+    def find(self, owner: str, client: str | None, messages: Sequence[ChatMessage]) -> Recognized | None:
+        """Return where a sent list continues a conversation of its owner, or None where it continues none."""
+
+    def find_and_claim(
+        self, owner: str, client: str | None, messages: Sequence[ChatMessage], exchange_id: UUID
+    ) -> Recognized | None:
+        """Return what :meth:`find` does. The conversation counts as continued there from now on, until :meth:`note`."""
+
+    def note(self, exchange: Exchange) -> None:
+        """Take in an exchange that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +138,10 @@ class RecognitionIndex:
 
         A list without an answer costs nothing. For any other the last two or three messages are hashed.
         """
-        sent = SentDigests(messages)
+        return self.find_sent(owner, client, MessageDigests(messages))
+
+    def find_sent(self, owner: str, client: str | None, sent: SentDigests) -> Match | None:
+        """Return what :meth:`find` does, for a list by its digests. Raises what these raise."""
         if owner not in self._lookups or not sent.has_answer:
             return None
         return self._find(owner, client, sent)
@@ -128,8 +153,12 @@ class RecognitionIndex:
 
         So of two requests at the same time that could continue the same two conversations each gets its own.
         """
+        return self.claim_sent(owner, client, MessageDigests(messages), exchange_id)
+
+    def claim_sent(self, owner: str, client: str | None, sent: SentDigests, exchange_id: UUID) -> Match | None:
+        """Return what :meth:`find_and_claim` does, for a list by its digests. Raises what these raise."""
         for _ in range(MOST_ATTEMPTS):
-            match = self.find(owner, client, messages)
+            match = self.find_sent(owner, client, sent)
             if match is None or self._claim(exchange_id, match):
                 return match
         return match
@@ -172,25 +201,31 @@ class RecognitionIndex:
 
         Without an answer, or a conversation, nothing of it is remembered. Nobody continues a side request.
         """
-        match = self._release(exchange.id)
-        if not belongs_to_conversation(exchange) or not exchange.answers or exchange.side_request:
-            return
-        tree = self._used_tree(exchange)
-        sent = SentDigests(exchange.messages or [])
-        parent, new = self._place(tree, exchange, sent, match)
-        was_cut = exchange.answer_status == INTERRUPTED
-        answers = [assistant_message(answer) for answer in exchange.answers]
-        nodes = [(node_digest(answer), Answer.of(answer, was_cut=was_cut)) for answer in answers]
+        turn = EndedTurn.of(exchange)
+        if turn is None:
+            self.release(exchange.id)
+        else:
+            self.note_turn(turn, MessageDigests(exchange.messages or []))
+
+    def note_turn(self, turn: EndedTurn, sent: SentDigests) -> None:
+        """Take in what is remembered of an exchange. Where the digests raise something, nothing has been noted."""
+        match = self.release(turn.exchange_id)
+        tree = self._used_tree(turn)
+        try:
+            parent, new = self._place(tree, turn, sent, match)
+        except BaseException:
+            self._claim_again(turn.exchange_id, match)
+            raise
         with self._lock:
             if self._is_forgotten(tree):
                 return
             for digest in new:
                 parent = self._add(DigestNode(tree, parent, digest))
-            added = [self._add(DigestNode(tree, parent, digest, answer)) for digest, answer in nodes if digest]
+            added = [self._add(DigestNode(tree, parent, digest, answer)) for digest, answer in turn.answers if digest]
             tree.last_answer = added[0] if added else tree.last_answer
             self._drop_oldest()
 
-    def _release(self, exchange_id: UUID) -> Match | None:
+    def release(self, exchange_id: UUID) -> Match | None:
         """End the claim of a request. Return where it continues its conversation, if it was recognised."""
         with self._lock:
             match = self._claims.pop(exchange_id, None)
@@ -198,14 +233,19 @@ class RecognitionIndex:
                 match.node.continuations -= 1
         return match
 
-    def _used_tree(self, exchange: Exchange) -> DigestTree:
-        """Return the tree of an exchange's conversation, now the one that was used last."""
-        owner, session_id = exchange.owner, exchange.session_id or ""
-        used_at = (exchange.created_at + timedelta(milliseconds=exchange.latency_ms)).timestamp()
+    def _claim_again(self, exchange_id: UUID, match: Match | None) -> None:
+        if match is not None:
+            with self._lock:
+                self._claims[exchange_id] = match
+                match.node.continuations += 1
+
+    def _used_tree(self, turn: EndedTurn) -> DigestTree:
+        """Return the tree of a turn's conversation, now the one that was used last."""
+        key = turn.owner, turn.session_id
         with self._lock:
-            tree = self._trees.get((owner, session_id)) or self._add_tree(owner, session_id)
-            self._trees.move_to_end((owner, session_id))
-            tree.client, tree.used_at = exchange.client or tree.client, max(tree.used_at, used_at)
+            tree = self._trees.get(key) or self._add_tree(*key)
+            self._trees.move_to_end(key)
+            tree.client, tree.used_at = turn.client or tree.client, max(tree.used_at, turn.used_at)
         return tree
 
     def _add_tree(self, owner: str, session_id: str) -> DigestTree:
@@ -215,14 +255,14 @@ class RecognitionIndex:
         return tree
 
     def _place(
-        self, tree: DigestTree, exchange: Exchange, sent: SentDigests, match: Match | None
+        self, tree: DigestTree, turn: EndedTurn, sent: SentDigests, match: Match | None
     ) -> tuple[DigestNode | None, list[bytes]]:
         """Return the message below which a list goes (None: the root), and the digests of its new messages.
 
         The list is placed as in the stored tree: below the answer that it repeats; without an answer below the last
         one; with answers that fit nowhere at the root. Messages after that which are known already are passed over.
         """
-        if exchange.continues is not None or not sent.has_answer:
+        if turn.follows_known or not sent.has_answer:
             return tree.descend(tree.last_answer, sent, 0, MOST_NEW_MESSAGES)
         if match is None or match.node.tree is not tree:
             match = self._find(tree.owner, None, sent, tree)

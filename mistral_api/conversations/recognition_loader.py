@@ -1,8 +1,8 @@
 """The thread that fills the recognition index when a process starts: from the journal, then from PostgreSQL.
 
 Requests are served meanwhile. What is not known yet is a new conversation to them, which the writer joins to the one
-that it continues (``delivery.conversation_joining``). Afterwards the thread makes the index forget what other processes
-delete (``deletion_notices``). Requests that use what is in memory look before: a second later would be too late.
+that it continues (``delivery.conversation_joining``). Afterwards the thread has memory forget what other processes
+delete (``deletions``). Requests that use what is in memory look before: a second later would be too late.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from uuid import UUID
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from mistral_api.conversations.deletion_notices import Deleted, DeletionNotices
 from mistral_api.conversations.recognition import MAX_MESSAGES, RecognitionIndex, StoredDigest
 from mistral_api.conversations.stored_digests import ConversationKey, newest_conversations, read_stored_digests
 from mistral_api.database.errors import warn_of_absence
@@ -40,19 +39,16 @@ class RecognitionLoader:
         index: RecognitionIndex,
         journaled: Callable[[], Iterable[Exchange]],
         engine: Engine,
-        notices: DeletionNotices,
+        forget_deleted: Callable[[], None],
     ) -> None:
-        """``journaled`` returns the journal's newest exchanges, oldest first, or raises sqlite3.Error or OSError."""
-        # Told what a process has deleted, this one or another.
-        self.on_deleted: Callable[[Deleted], None] = lambda _deleted: None
-        # Told the moment (Unix seconds) before which conversations were last used that the retention has deleted.
-        self.on_retention: Callable[[float], None] = lambda _before: None
+        """``journaled`` returns the journal's newest exchanges, oldest first, or raises sqlite3.Error or OSError.
+
+        ``forget_deleted`` is called once a second.
+        """
         self._index = index
         self._journaled = journaled
         self._engine = engine
-        self._notices = notices
-        # Held while notices are read, until all is forgotten that they name.
-        self._forgetting = threading.Lock()
+        self.forget_deleted = forget_deleted
         self._warn = ThrottledWarning(log)
         self._loaded: set[UUID] = set()
         self._closing = threading.Event()
@@ -77,24 +73,6 @@ class RecognitionLoader:
             self.forget_deleted()
         while not self._closing.wait(NOTICES_SECONDS):
             self.forget_deleted()
-
-    def forget_deleted(self) -> None:
-        """Forget what other processes have deleted by now. Where they have not, this costs a few microseconds."""
-        try:
-            with self._forgetting:
-                for notice in self._notices.read_new():
-                    self._forget(notice)
-        except (OSError, ValueError, TypeError) as error:
-            self._warn("it is not known what other processes delete: %s", error)
-
-    def _forget(self, notice: Deleted | float) -> None:
-        if isinstance(notice, float):
-            self._index.forget_before(notice)
-            self.on_retention(notice)
-            return
-        if notice.session_id:
-            self._index.forget(notice.owner, notice.session_id)
-        self.on_deleted(notice)
 
     def _load_journal(self) -> None:
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mistral_api.conversations.client_sessions import Headers, RequestHeaders, find_client, find_client_session
-from mistral_api.conversations.recognition import RecognitionIndex
+from mistral_api.conversations.recognition import Recognition
 from mistral_api.conversations.side_requests import is_side_request
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.system.identifiers import new_session_id
@@ -39,7 +39,7 @@ class Sender:
         known = find_client(headers)
         if known is not None:
             return known
-        product = _PRODUCT.match(headers["User-Agent"])
+        product = _PRODUCT.match(headers.value("user-agent"))
         return product[0].lower() if product else None
 
 
@@ -61,9 +61,9 @@ class ResolvedSession:
 class SessionResolver:
     """Decides which conversation a request belongs to. Safe to use from many threads."""
 
-    def __init__(self, index: RecognitionIndex, session_headers: Sequence[str]) -> None:
+    def __init__(self, recognition: Recognition, session_headers: Sequence[str]) -> None:
         """``session_headers`` is the setting SESSION_HEADERS."""
-        self._index = index
+        self._recognition = recognition
         self._session_headers = session_headers
 
     def resolve(
@@ -85,9 +85,9 @@ class SessionResolver:
         if named is not None:
             return named
         if exchange_id is None or side_request:
-            match = self._index.find(sender.owner, client, messages)
+            match = self._recognition.find(sender.owner, client, messages)
         else:
-            match = self._index.find_and_claim(sender.owner, client, messages, exchange_id)
+            match = self._recognition.find_and_claim(sender.owner, client, messages, exchange_id)
         return ResolvedSession(
             session_id=new_session_id(sender.request_id) if match is None else match.session_id,
             client=client,

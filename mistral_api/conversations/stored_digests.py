@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from mistral_api.conversations.digest_tree import Answer, CutAnswer, digest_bytes, node_digest
+from mistral_api.conversations.digest_tree import Answer, AnswerText, digest_bytes, node_digest
 from mistral_api.conversations.message_alignment import DISTINCTIVE_CHARACTERS
 from mistral_api.conversations.message_matching import normalized_text
 from mistral_api.conversations.message_tree import read_digest
@@ -84,5 +84,5 @@ def _stored_digest(row: Row[Any]) -> StoredDigest:
 
 def _answer(row: Row[Any]) -> Answer:
     if row.status == "interrupted":
-        return Answer(row.is_long, True, CutAnswer(normalized_text(row_to_chat_message(row))))
+        return Answer(row.is_long, True, AnswerText.of(normalized_text(row_to_chat_message(row))))
     return _LONG_ANSWER if row.is_long else _SHORT_ANSWER

@@ -24,7 +24,12 @@ from mistral_api.database.address import name_address_in_errors
 from mistral_api.database.deadlines import CONNECT_TIMEOUT_SECONDS, STATEMENT_TIMEOUT_MS, install_deadlines
 from mistral_api.database.query_times import WatchedPool
 from mistral_api.database.search_path import use_schema
-from mistral_api.embedded.postgres import EmbeddedPostgres, has_embedded_postgres, start_embedded_postgres
+from mistral_api.embedded.postgres import (
+    EmbeddedPostgres,
+    embedded_postgres_url,
+    has_embedded_postgres,
+    start_embedded_postgres,
+)
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
 from mistral_api.system.command_names import project_command
@@ -32,6 +37,11 @@ from mistral_api.system.command_names import project_command
 # By these names PostgreSQL knows connections: of servers and most commands, and of a transfer.
 APPLICATION = "mistral-api"
 TRANSFER_APPLICATION = "mistral-api transfer"
+
+# Of an API process beside its pool: that of the API keys, and one that prepares the database.
+THREAD_CONNECTIONS = 2
+# Of the process that delivers, and of commands that run beside the server.
+OTHER_CONNECTIONS = 15
 
 # After these times libpq gives a dead peer up: a hosted database may vanish without closing its connections.
 _LIBPQ_DEADLINES: dict[str, int | str] = {
@@ -81,9 +91,23 @@ def open_database(settings: Settings, *, create: bool = True) -> Database:
         return Database(settings.database_url, lambda: None)
     if not create:
         require_database_data(settings)
-    embedded = start_embedded_postgres(settings.data_dir)
+    embedded = start_embedded_postgres(settings.data_dir, connections=_connections(settings))
     atexit.register(embedded.stop)
     return Database(embedded.url, embedded.stop, embedded)
+
+
+def _connections(settings: Settings) -> int:
+    """Return how many connections all processes of these settings may have at once, commands among them."""
+    return settings.api_processes * (settings.database_pool_size + THREAD_CONNECTIONS) + OTHER_CONNECTIONS
+
+
+def join_database(settings: Settings) -> Database:
+    """Return the database of a process that another one has started, which looks after an embedded PostgreSQL.
+
+    Raises StartError where there is none, or it belongs to another account.
+    """
+    url = settings.database_url or embedded_postgres_url(settings.data_dir)
+    return Database(url, lambda: None)
 
 
 def require_database_data(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from mistral_api.conversations.digest_tree import SentDigests
+from mistral_api.conversations.digest_tree import MessageDigests
 from mistral_api.conversations.recognition import LONGEST_RUN, RecognitionIndex
 from mistral_api.conversations.stored_digests import GENERATED, STORED_DIGEST_COLUMNS, group_stored_digests
 from mistral_api.database.tables.base import rows_as_json
@@ -108,7 +108,7 @@ def _read_candidates(connection: Connection, exchanges: Iterable[Exchange]) -> R
 
 
 def _sought_digests(exchange: Exchange) -> Iterable[dict[str, object]]:
-    sent = SentDigests(exchange.messages or [])
+    sent = MessageDigests(exchange.messages or [])
     for position in sent.answer_positions(MOST_ANSWERS):
         yield {"owner": exchange.owner, "digest": UUID(bytes=sent.digest(position)), "is_question": False}
         question = sent.digest_before(position)

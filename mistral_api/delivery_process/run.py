@@ -7,9 +7,8 @@ import queue
 import threading
 from typing import Protocol
 
-from mistral_api.database.engine import Database, open_database
+from mistral_api.database.engine import Database, join_database, open_database
 from mistral_api.delivery_process.parts import DeliveryParts
-from mistral_api.embedded.postgres import embedded_postgres_url
 from mistral_api.errors import StartError
 from mistral_api.settings import Settings
 from mistral_api.system.files import make_data_dir
@@ -81,8 +80,8 @@ def _make_data_dir(settings: Settings) -> None:
 
 
 def _database(settings: Settings, *, is_child: bool) -> Database:
-    if is_child and settings.database_url is None:
-        return Database(embedded_postgres_url(settings.data_dir), lambda: None)
+    if is_child:
+        return join_database(settings)
     database = open_database(settings)
     if database.embedded is not None:
         database.embedded.watch()

@@ -32,6 +32,8 @@ from mistral_api.system.command_names import installed_command
 
 ENOUGH_DISK_BYTES = GIB
 ANSWER_SECONDS = 2.0
+# What /health answers: with 503 no model server is there.
+_ANSWERED = (200, 503)
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
@@ -69,18 +71,35 @@ def _api_port(settings: Settings) -> Finding:
     except StartError as error:
         cause = error.__cause__
         if getattr(cause, "errno", None) == errno.EADDRINUSE and _answers_as_ours(settings):
-            return ok("port", f"{address}: our API answers there")
+            return _processes(settings, f"{address}: our API answers there")
         return failure("port", str(error))
 
 
+def _processes(settings: Settings, text: str) -> Finding:
+    """Say whether all API processes serve, where the server says how many there are to be."""
+    health = _answer(settings, "/health")
+    processes = health.get("processes") if isinstance(health, dict) else None
+    if not isinstance(processes, dict) or processes.get("configured") == 1:
+        return ok("port", text)
+    text += f", {processes.get('running')} of {processes.get('configured')} processes"
+    if processes.get("status") == "ok":
+        return ok("port", text)
+    return warning("port", text, f"{processes.get('last_error') or 'one does not serve'}; the log says more")
+
+
 def _answers_as_ours(settings: Settings) -> bool:
-    url = f"{url_of(settings.api_host, settings.api_port)}/health/live"
+    return _answer(settings, "/health/live") == {"status": "ok"}
+
+
+def _answer(settings: Settings, path: str) -> object:
+    """Return the JSON that whoever listens on the API's port answers; None without any."""
+    url = url_of(settings.api_host, settings.api_port) + path
     try:
         with urllib3.PoolManager(timeout=ANSWER_SECONDS, retries=False) as pool:
             answer = pool.request("GET", url, redirect=False)
-            return answer.status == 200 and answer.json() == {"status": "ok"}
+            return answer.json() if answer.status in _ANSWERED else None
     except (urllib3.exceptions.HTTPError, ValueError):
-        return False
+        return None
 
 
 def _model_port(spec: ServerSpec, status: ModelServerStatus | None) -> Finding:

@@ -27,6 +27,8 @@ import orjson
 from mistral_api.generation.answer_storage import AnswerStorage, Version, open_answer_storage
 from mistral_api.generation.plan import GenerationPlan
 from mistral_api.generation.running_exchange import RunningExchange
+from mistral_api.generation.shared_answers import shared_storage
+from mistral_api.ipc.siblings import Siblings
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.payload_types.completions import Chunk
@@ -107,10 +109,22 @@ class AnswerCache:
         self._storage.close()
 
 
-def open_answer_cache(settings: Settings, identify_model: Callable[[UpstreamCall], str]) -> AnswerCache | None:
-    """Return the cache that the settings ask for, None where every answer is generated. Raises SettingError."""
+def open_answer_cache(
+    settings: Settings,
+    identify_model: Callable[[UpstreamCall], str],
+    siblings: Siblings,
+    catch_up: Callable[[], None],
+) -> AnswerCache | None:
+    """Return the cache that the settings ask for, None where every answer is generated. Raises SettingError.
+
+    ``catch_up``: does what the other API processes have told until now.
+    """
     storage = open_answer_storage(settings)
-    return None if storage is None else AnswerCache(storage, identify_model)
+    if storage is None:
+        return None
+    if settings.cache_storage_url is None:
+        storage = shared_storage(storage, siblings, catch_up)
+    return AnswerCache(storage, identify_model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where answers are kept that may be given again: in the memory of this process, or in a Redis that several share.
+"""Where answers are kept that may be given again: in memory, or in a Redis that several servers share.
 
 Whatever is kept ends after CACHE_SECONDS. What an owner deletes must not come back: deleting a conversation forgets all
 answers of its owner (:meth:`AnswerStorage.forget`), and an answer whose generation began before that is not kept

@@ -24,12 +24,13 @@ from mistral_api.errors import Unavailable
 from mistral_api.event_loop import waiting
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.asked_models import AskedModels
+from mistral_api.recording.begun_sessions import BegunSessions
 from mistral_api.recording.checkpoints import CheckpointThread, Progress
 from mistral_api.recording.deliverer_link import DELIVERER
 from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
 from mistral_api.recording.newest_exchanges import newest_exchanges
-from mistral_api.recording.other_processes import OtherProcesses
+from mistral_api.recording.other_processes import SIBLING, OtherProcesses
 from mistral_api.recording.pending import PendingExchanges
 from mistral_api.recording.stored_object import object_key, object_key_of
 from mistral_api.system.logs import ThrottledWarning
@@ -84,22 +85,22 @@ class RecordingState:
 class Recorder:
     """Owns the journal and the threads on it from :meth:`start` to :meth:`close`. Safe to use from many threads."""
 
-    def __init__(self, folder: Path, policy: RecordingPolicy, start_delivery: StartDelivery) -> None:
-        """``folder`` is the journal's; ``start_delivery`` is called each time that the journal is opened."""
-        self._folder = folder
+    def __init__(self, folder: Path, policy: RecordingPolicy, start_delivery: StartDelivery, role: str = "") -> None:
+        """``folder`` is the journal's; ``start_delivery`` is called each time that the journal is opened; ``role``: of
+        this process, in its lock."""
+        self._folder, self._role = folder, role
         self._policy = policy
         self._start_delivery = start_delivery
         self._lock = threading.Lock()
         self._session: JournalSession | None = None
         self._healthy = True
         self._unwritten: deque[tuple[int | None, Exchange]] = deque(maxlen=MAX_UNWRITTEN)
-        # The sessions whose first request is running, and whether another one of theirs has ended meanwhile.
-        self._begun_sessions: dict[tuple[str, str | None], bool] = {}
+        self._begun_sessions = BegunSessions(self._processes_changed, self._has_other_processes)
         # Held by the thread that writes them after all. Nobody waits for it.
         self._rewriting = threading.Lock()
         self.pending = PendingExchanges(lambda: [exchange for _, exchange in self._unwritten.copy()])
         self._retry_at = float("-inf")
-        # Whether other processes serve requests too.
+        # Whether strangers serve requests too: other processes than those that share our memory.
         self.other_processes = OtherProcesses(self._sees_other_processes)
         self._warn = ThrottledWarning(log)
         # The names of models in requests that were refused.
@@ -120,7 +121,7 @@ class Recorder:
 
     def _new_session(self) -> JournalSession:
         """Open the journal, for readers too. Raises OSError or sqlite3.Error."""
-        session = JournalSession(self._folder, self._start_delivery, synced=self._policy.synced)
+        session = JournalSession(self._folder, self._start_delivery, synced=self._policy.synced, role=self._role)
         try:
             self.pending.open(session.path)
         except sqlite3.Error:
@@ -130,7 +131,17 @@ class Recorder:
 
     def _sees_other_processes(self) -> bool:
         session = self._session
-        return session is None or session.lock.sees_others(without_role=DELIVERER)
+        return session is None or session.lock.sees_others(without_roles=(DELIVERER, SIBLING))
+
+    def _processes_changed(self) -> int | None:
+        """Return what is another number whenever an API process has come or gone, None where nobody can tell."""
+        session = self._session
+        return None if session is None else session.lock.changed_at()
+
+    def _has_other_processes(self) -> bool:
+        """Return whether there may be other API processes now."""
+        session = self._session
+        return session is None or session.lock.may_see_others(without_role=DELIVERER)
 
     def recordable_messages(self, messages: Sequence[ChatMessage], *, store: bool = True) -> list[ChatMessage] | None:
         """Return the messages as they may be recorded, or None where no text may be. ``store``: the client's word."""
@@ -144,15 +155,14 @@ class Recorder:
         ``progress`` returns the outcome so far; a thread calls it while the exchange is open. Raises RecordingFailed
         if recording is required.
         """
-        if exchange.begins_session:
-            self._begun_sessions[_session_of(exchange)] = False
+        self._begun_sessions.begin(exchange)
         try:
             session = self._require_session()
             position = session.journal.begin(exchange)
         except sqlite3.Error as error:
             self._note_failure(error)
             if self._policy.required:
-                self._begun_sessions.pop(_session_of(exchange), None)
+                self._begun_sessions.drop(exchange)
                 raise RecordingFailed("the journal cannot be written") from error
             return None
         self._note_success(session.journal)
@@ -164,7 +174,7 @@ class Recorder:
 
         ``position`` is what :meth:`begin` returned.
         """
-        self._note_order(exchange)
+        self._begun_sessions.end(exchange)
         try:
             session = self._require_session()
             if position is not None:
@@ -179,13 +189,6 @@ class Recorder:
             self.on_end(exchange)
         except Exception:
             log.exception("an exchange is recorded, and its conversation may not be recognised")
-
-    def _note_order(self, exchange: Exchange) -> None:
-        """Note with the first request of a session whether another one ended before it, and so is delivered before."""
-        if exchange.begins_session:
-            exchange.overtaken = self._begun_sessions.pop(_session_of(exchange), False)
-        elif _session_of(exchange) in self._begun_sessions:
-            self._begun_sessions[_session_of(exchange)] = True
 
     def newest_exchanges(self) -> Iterator[Exchange]:
         """Yield the newest exchanges in the journal, of all processes, oldest first. Raises sqlite3.Error, OSError."""
@@ -321,10 +324,6 @@ class Recorder:
             self._retry_at = float("inf")
 
 
-def _session_of(exchange: Exchange) -> tuple[str, str | None]:
-    return exchange.owner, exchange.session_id
-
-
 def _write(journal: Journal, position: int | None, exchange: Exchange) -> None:
     if position is None:
         journal.add(exchange)
@@ -352,14 +351,15 @@ StartDelivery = Callable[[Path, ProcessLock], DeliveryHandle]
 class JournalSession:
     """The journal while this process has it open: its lock, its connections, and the threads that work on them."""
 
-    def __init__(self, folder: Path, start_delivery: StartDelivery, *, synced: bool) -> None:
-        """Open the journal in ``folder`` and start delivery. ``synced``: each write waits for the disk.
+    def __init__(self, folder: Path, start_delivery: StartDelivery, *, synced: bool, role: str = "") -> None:
+        """Open the journal in ``folder`` and start delivery. ``synced``: each write waits for the disk. ``role``: of
+        this process, in its lock.
 
         Raises OSError or sqlite3.Error.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
-            self.lock = undo.enter_context(closing(ProcessLock(folder)))
+            self.lock = undo.enter_context(closing(ProcessLock(folder, role)))
             self.path = prepare_journal(folder, alone=self.lock.is_alone())
             self.journal = undo.enter_context(closing(Journal(self.path, self.lock.name, synced=synced)))
             self.delivery = start_delivery(self.path, self.lock)

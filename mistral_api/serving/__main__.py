@@ -20,16 +20,13 @@ from mistral_api.errors import StartError
 from mistral_api.serving.stack import Stack
 from mistral_api.serving.stop_requests import StopRequests
 from mistral_api.serving.supervisor_process import SupervisorProcess
-from mistral_api.serving.web_server import bind_listener
+from mistral_api.serving.web_server import SWITCH_SECONDS, bind_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import make_data_dir
 from mistral_api.system.logs import configure_server_log
 from mistral_api.system.service_manager import ServiceManager
-
-# How long one thread may keep the others from running Python code: what runs beside responses must not delay them.
-SWITCH_SECONDS = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +72,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         if value is not None:
             os.environ[name] = value
     settings = load_settings()
+    if settings.api_processes > 1 and sys.platform == "win32":
+        raise StartError("API_PROCESSES: on Windows one process serves alone; leave it at 1.")
     os.environ["DATA_DIR"] = str(settings.data_dir)
     _require_writable(settings.data_dir)
     return settings

@@ -26,6 +26,11 @@ class Announcer:
         self._cause: str | None = None
         self.done = False
 
+    @property
+    def serving(self) -> str:
+        """What the service manager is told when requests are served."""
+        return f"serving on {self._url}"
+
     def look(self, *, needs_key: bool, servers_started: bool) -> None:
         """Say what is new. ``needs_key``: whether callers need an API key; ``servers_started``: whether the model
         servers of ours are loaded, or have failed."""
@@ -50,7 +55,7 @@ class Announcer:
             self._manager.notify_status(f"not ready: {cause}")
 
     def _say_ready(self, *, needs_key: bool) -> None:
-        self._manager.notify_status(f"serving on {self._url}")
+        self._manager.notify_status(self.serving)
         print(f"Mistral Local API ready on {self._url}\nTry: {_curl(self._url, needs_key=needs_key)}", flush=True)
 
 

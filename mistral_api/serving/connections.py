@@ -19,6 +19,7 @@ from mistral_api.security.addresses import network_of
 from mistral_api.serving.channel import Channel, Client, Phase
 from mistral_api.serving.closed_connections import ClosedConnections
 from mistral_api.serving.connection_limits import ConnectionLimits
+from mistral_api.serving.connection_shares import ConnectionShares
 from mistral_api.serving.held_bytes import HeldBytes
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.refusals import overloaded, too_many_connections
@@ -36,9 +37,11 @@ EVICTED_AT_ONCE = 16
 class Connections:
     """The open connections of a server. Everything here runs in its loop."""
 
-    def __init__(self, limits: ConnectionLimits, hooks: Hooks) -> None:
+    def __init__(self, limits: ConnectionLimits, hooks: Hooks, shares: ConnectionShares | None = None) -> None:
+        """``shares``: of the API processes that accept at the same socket."""
         self.limits = limits
         self.hooks = hooks
+        self.shares = shares
         self.held = HeldBytes(limits.held_bytes)
         self._open: set[Channel] = set()
         self._by_group: Counter[str] = Counter()
@@ -68,6 +71,7 @@ class Connections:
         channel = Channel(server, connection, Client(address, group, new_parser, refusal))
         self._open.add(channel)
         self._by_group[group] += 1
+        self._note_share()
 
     def remove(self, channel: Channel) -> None:
         """Forget a connection that is closed."""
@@ -77,6 +81,11 @@ class Connections:
             self._by_group[group] -= 1
             if not self._by_group[group]:
                 del self._by_group[group]
+            self._note_share()
+
+    def _note_share(self) -> None:
+        if self.shares is not None:
+            self.shares.note(len(self._open))
 
     def _make_room(self, group: str, address: str) -> ApiError | None:
         """Close others if need be. Return what all requests of the new connection shall get where that did not do."""

@@ -24,6 +24,7 @@ from mistral_api.control.listening import bind_address
 from mistral_api.errors import ApiError
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.serving.connection_limits import connection_limits
+from mistral_api.serving.connection_shares import ConnectionShares
 from mistral_api.serving.connections import Connections
 from mistral_api.serving.hooks import Hooks
 from mistral_api.serving.lanes import Lanes
@@ -39,8 +40,12 @@ STOP_SECONDS = 5.0
 CHECK_SECONDS = 1.0
 # How many waiting connections are accepted before the others get their turn.
 ACCEPTED_AT_ONCE = 64
+# How long another API process, which has fewer connections, has to accept one, and for how long that counts.
+LEFT_SECONDS, LEFT_BEFORE_SECONDS = 0.001, 0.01
 # The process, or the system, has no more sockets.
 _NO_MORE_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# How long one thread may keep the others from running Python code: what runs beside responses must not delay them.
+SWITCH_SECONDS = 0.0005
 # Pending output of one response beyond which its application waits for the client.
 UNSENT_BYTES = 1 << 20
 
@@ -59,10 +64,13 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
         self.connections = connections
         self.limits = connections.limits
         self.loop = loop
+        # Held by the one thread that waits for a response by itself.
+        self.lone_wait = threading.Lock()
         self._warn = ThrottledWarning(log)
+        # When what waits was last left to others.
+        self._left_at = float("-inf")
         info = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(app, {}, _sock=listener, bind_socket=False, sockinfo=info, **more)
-        loop.call_soon(self._begin)
 
     def note_refusal(self, error: ApiError, request: RequestParser, request_id: str) -> None:
         """Tell whoever wants to know that a request was refused before the application saw it."""
@@ -71,7 +79,10 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
     def pull_trigger(self) -> None:
         """Wake no loop: our connections tell theirs what they are waiting for."""
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begin to accept connections."""
+        if self.connections.shares is not None:
+            self.connections.shares.note(len(self.connections))
         self._accept_again()
         self._check_deadlines()
 
@@ -92,14 +103,30 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
         if self._fileno is not None:
             self.loop.forget(self._fileno)
             self.accepting = False
+            if self.connections.shares is not None:
+                self.connections.shares.note_absent()
             self.del_channel()
             self.socket.close()
 
     def handle_accept(self) -> None:
         """Accept what waits, some at a time."""
         for _ in range(ACCEPTED_AT_ONCE):
-            if not self._accept_one():
+            if self._leaves_to_others() or not self._accept_one():
                 return
+
+    def _leaves_to_others(self) -> bool:
+        """Leave what waits to another process with fewer connections, for a moment, and then accept one."""
+        shares = self.connections.shares
+        if shares is None or not shares.has_most:
+            return False
+        now = time.monotonic()
+        if now < self._left_at + LEFT_BEFORE_SECONDS:
+            self._left_at = float("-inf")
+            return False
+        self._left_at = now
+        self.loop.forget(self._fileno)
+        self.loop.call_later(LEFT_SECONDS, self._accept_again)
+        return True
 
     def _accept_one(self) -> bool:
         """Accept one connection; return whether another may wait."""
@@ -138,7 +165,9 @@ class WebServer:
         listener: socket.socket,
         settings: Settings,
         hooks: Hooks | None = None,
+        shares: ConnectionShares | None = None,
     ) -> None:
+        """``shares``: of the API processes that accept at the same listening socket."""
         limits = connection_limits(settings)
         adjustments = Adjustments(
             sockets=[listener],
@@ -153,21 +182,32 @@ class WebServer:
             clear_untrusted_proxy_headers=False,
             ident=None,
         )
-        self.connections = Connections(limits, hooks or Hooks())
+        self.connections = Connections(limits, hooks or Hooks(), shares)
         self._loop = EventLoop()
         self._server = _Server(
             app,
             listener,
             self.connections,
             self._loop,
-            dispatcher=Lanes(settings.api_threads, limits.queued_requests),
+            dispatcher=Lanes(settings.api_threads, limits.queued_requests, self._loop),
             adj=adjustments,
         )
         self._thread = threading.Thread(target=self._loop.run, name="waitress", daemon=True)
 
-    def start(self) -> None:
-        """Begin to serve requests."""
+    @property
+    def loop(self) -> EventLoop:
+        """The loop in which connections and tasks wait."""
+        return self._loop
+
+    def start_loop(self) -> None:
+        """Run the loop, and accept no connection yet."""
         self._thread.start()
+
+    def start(self) -> None:
+        """Begin to serve requests; the loop is started unless it runs."""
+        if self._thread.ident is None:
+            self.start_loop()
+        self._loop.call_soon(self._server.begin)
 
     @property
     def running(self) -> bool:

@@ -32,6 +32,8 @@ FINGERPRINT_DIGITS = 10
 VERSION_TIMEOUT_SECONDS = 30.0
 # llama.cpp's own default of the tokens that it computes at once (-ub).
 CPU_BATCH = 512
+# Of llama-server, which starts all at once.
+MOST_HTTP_THREADS = 1024
 # What Windows ends a program with that needs a library which is not there (ntstatus.h, STATUS_DLL_NOT_FOUND).
 DLL_NOT_FOUND = 0xC0000135
 RUNTIME_DLLS = "those of Microsoft's Visual C++ runtime (vc_redist.x64.exe) or of CUDA"
@@ -155,11 +157,16 @@ def server_command(spec: ServerSpec, engine: Engine, model: Path, step: MemorySt
         "-t": str(settings.threads),
         "-np": str(settings.parallel),
         "--alias": ",".join(served_model_names(settings)),
-        # One thread for each connection: as many as the API may open, and some for probes.
-        "--threads-http": str(settings.api_threads + 8),
+        "--threads-http": str(_http_threads(settings)),
     }
     if step.cache_type is not None:
         # llama.cpp quantises the cache of values only with flash attention.
         options |= {"-ctk": step.cache_type, "-ctv": step.cache_type, "-fa": "on"}
     words = [word for option in options.items() for word in option]
     return [*engine.command, *words, *spec.flags, "--metrics", "--slots"]
+
+
+def _http_threads(settings: Settings) -> int:
+    """Return one thread for each connection: as many as the API processes may keep, and some for probes."""
+    kept = min(settings.api_threads * settings.api_processes, MOST_HTTP_THREADS)
+    return max(settings.api_threads, kept) + 8

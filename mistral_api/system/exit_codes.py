@@ -13,13 +13,15 @@ class ExitCode(IntEnum):
     """How a process of ours ended: ``bin/serve``, ``bin/supervisor``, the bundled engine.
 
     OK: stopped when asked. FAILED: ended by an error. CANNOT_START: it could not start, and has printed why in one
-    sentence. GIVEN_UP: the supervisor has given the model server up.
+    sentence. GIVEN_UP: the supervisor has given the model server up. OTHER_VERSION: an API process is of another
+    version than the first one of its server, and has not served.
     """
 
     OK = 0
     FAILED = 1
     CANNOT_START = 2
     GIVEN_UP = 3
+    OTHER_VERSION = 4
 
 
 # Starting the supervisor again after these would help nobody: only the operator can.

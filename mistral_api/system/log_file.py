@@ -23,7 +23,7 @@ FILE_BYTES, OLD_FILES = 10 << 20, 5
 # So much is written at once at most.
 PIECE_BYTES = 16 << 10
 # So many processes on one DATA_DIR have a file each; what others log is on the console alone.
-MOST_WRITERS = 8
+MOST_WRITERS = 64
 # Of a file that cannot be set aside (Windows: another program has it open) no more than so many times its size is kept.
 MOST_SIZES = 2
 

@@ -6,6 +6,7 @@ The journal uses it: the requests of a process that has died were interrupted.
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -82,13 +83,32 @@ class ProcessLock:
         with self.excluding_others() as alone:
             return alone
 
-    def sees_others(self, *, without_role: str | None = None) -> bool:
+    def sees_others(self, *, without_roles: tuple[str, ...] = ()) -> bool:
         """Whether another process holds a lock in the folder. While none does, this costs a look at the folder alone.
 
-        Processes that have the role ``without_role`` do not count. Raises OSError.
+        Processes that have one of the roles ``without_roles`` do not count. Raises OSError.
         """
         names = {path.stem for path in self._folder.glob("*.lock")} - {self.name}
-        return self._lives_any(name for name in names if without_role is None or not name.startswith(without_role))
+        return self._lives_any(name for name in names if not name.startswith(without_roles))
+
+    def may_see_others(self, *, without_role: str) -> bool:
+        """Whether the folder has the lock of another process, living or dead, without that role. A look at the folder.
+
+        It says so, too, where the folder cannot be read.
+        """
+        try:
+            names = os.listdir(self._folder)
+        except OSError:
+            return True
+        own = f"{self.name}.lock"
+        return any(name != own and name.endswith(".lock") and not name.startswith(without_role) for name in names)
+
+    def changed_at(self) -> int | None:
+        """When a process last came to the folder, or left it: only the difference counts. None where nobody knows."""
+        try:
+            return os.stat(self._folder).st_mtime_ns
+        except OSError:
+            return None
 
     def sees_role(self, role: str) -> bool:
         """Whether another process that has a role holds a lock in the folder, as :meth:`sees_others`."""

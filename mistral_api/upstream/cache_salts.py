@@ -18,13 +18,17 @@ from mistral_api.payload_types.chat import ChatPayload
 
 
 class CacheSalts:
-    """Salts requests while owners must be kept apart. Each process has salts of its own. Threads may share it."""
+    """Salts requests while owners must be kept apart. Threads may share it.
+
+    ``secret`` returns the random bits that the salts are made of: its own, unless several processes share some.
+    """
 
     def __init__(self, is_vllm: Callable[[], bool], several_owners: Callable[[], bool]) -> None:
         """``is_vllm`` raises our exceptions where the model server does not answer."""
         self._is_vllm = is_vllm
         self._several_owners = several_owners
-        self._secret = secrets.token_bytes(32)
+        own = secrets.token_bytes(32)
+        self.secret: Callable[[], bytes] = lambda: own
 
     @property
     def needed(self) -> bool:
@@ -35,5 +39,5 @@ class CacheSalts:
         """Return a request as the model server gets it. The request itself is not changed."""
         if not self._several_owners() or not self._is_vllm():
             return request
-        salt = hmac.digest(self._secret, owner.encode(), hashlib.sha256)
+        salt = hmac.digest(self.secret(), owner.encode(), hashlib.sha256)
         return cast("ChatPayload", request | {"cache_salt": base64.urlsafe_b64encode(salt).decode()})

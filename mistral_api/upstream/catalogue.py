@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -62,7 +62,9 @@ class Catalogue:
         self._listed_at = float("-inf")
         # Held by the one who asks the engine, while the others use the last list. Nobody waits for it.
         self._asking = threading.Lock()
-        self._started = int(time.time())
+        started = int(time.time())
+        # When the server started, in Unix seconds.
+        self.started_at: Callable[[], int] = lambda: started
 
     def models(self) -> list[CatalogueModel]:
         """Return every model served. Raises ModelUnavailable only where nobody but the engine knows."""
@@ -70,7 +72,7 @@ class Catalogue:
         if not self._own_names:
             return listed
         window = listed[0].context_window if listed else None
-        return [CatalogueModel(name, self._started, "mistral-local-api", window) for name in self._own_names]
+        return [CatalogueModel(name, self.started_at(), "mistral-local-api", window) for name in self._own_names]
 
     def known_names(self) -> list[str]:
         """Return the names that are known without asking the engine."""
@@ -163,7 +165,7 @@ class Catalogue:
         for entry in answer.get("data") or []:
             window = (entry.get("meta") or {}).get("n_ctx") or entry.get("max_model_len")
             created, owner = (
-                int(entry.get("created") or self._started),
+                int(entry.get("created") or self.started_at()),
                 str(entry.get("owned_by") or "unknown"),
             )
             names = dict.fromkeys([entry["id"], *(entry.get("aliases") or [])])

@@ -28,7 +28,7 @@ EVENTS, LINES = "text/event-stream; charset=utf-8", "application/x-ndjson"
 
 def request_context(body: object) -> RequestContext:
     """Return the current request, with its decoded body. What other processes have deleted by now is forgotten."""
-    services().recognition_loader.forget_deleted()
+    services().deletions.forget_deleted()
     # Our web server tells when the client has left; of others some can be asked.
     on_disconnect = request.environ.get(ON_DISCONNECT)
     call = UpstreamCall(asks_whether_client_left(request.environ), is_notified=on_disconnect is not None)

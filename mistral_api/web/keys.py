@@ -74,7 +74,7 @@ def revoke(key_id: str) -> Deletion:
     """Revoke an API key for good; every server refuses it within five seconds."""
     with database_session() as session:
         revoked = revoke_key(session, parse_key_id(key_id))
-    services().key_watcher.refresh()
+    services().shared_keys.refresh()
     note_key_change(KEY_WITHDRAWN, revoked)
     return {"object": "api_key.deleted", "id": key_id_text(revoked.id), "deleted": True}
 
@@ -91,7 +91,7 @@ def rotate(key_id: str) -> KeyBody:
 
 def _made_body(made: MadeKey) -> KeyBody:
     """Return the body with the secret. This server lets it in from now on."""
-    services().key_watcher.refresh()
+    services().shared_keys.refresh()
     return {**_body(made.stored), "key": made.secret}
 
 

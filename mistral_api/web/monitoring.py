@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -14,6 +13,7 @@ from mistral_api.analytics.usage_stats import UsageStats, usage_stats
 from mistral_api.database.probe import DatabaseHealth
 from mistral_api.database.tables.usage import ALL_OWNERS
 from mistral_api.embedded.postgres import EmbeddedHealth
+from mistral_api.observability.server_health import ProcessesHealth
 from mistral_api.payload_types import JsonObject, omit
 from mistral_api.security.access import Caller
 from mistral_api.security.api_key import ADMIN
@@ -46,6 +46,7 @@ class HealthBody(TypedDict):
     status: str
     version: str
     uptime_seconds: float
+    processes: ProcessesHealth | None
     model_server: ModelServerHealth
     embedding_server: ModelServerHealth | None
     database: DatabaseHealth
@@ -69,20 +70,24 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
     embedding_server = None if servers.embedding is None else _server_health(servers.embedding, details=details)
     database = services.database_probe.check()
     recording = services.recorder.state()
+    server = services.server_health.read()
+    processes, embedded = server["processes"], server["embedded_postgres"]
     serving = model_server["state"] == "ready"
     embeds = embedding_server is None or embedding_server["state"] == "ready"
-    complete = database["status"] == "ok" and database["schema"] == "current" and recording.healthy and embeds
+    usable = database["status"] == "ok" and database["schema"] == "current"
+    complete = usable and recording.healthy and embeds and (processes is None or processes["status"] == "ok")
     status = "unavailable" if not serving else ("ok" if complete else "degraded")
     return HealthReport(
         serving,
         {
             "status": status,
             "version": VERSION,
-            "uptime_seconds": round(time.monotonic() - services.started_at, 3),
+            "uptime_seconds": server["uptime_seconds"],
+            "processes": processes if details or processes is None else omit(processes, _PRIVATE),
             "model_server": model_server,
             "embedding_server": embedding_server,
             "database": database if details else omit(database, _PRIVATE),
-            "embedded_postgres": _embedded_health(services, details=details),
+            "embedded_postgres": embedded if details or embedded is None else omit(embedded, _PRIVATE),
             "recording": {
                 "status": "ok" if recording.healthy else "failing",
                 "pending": recording.pending,
@@ -97,11 +102,6 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
 def _server_health(server: ModelServerEntry, *, details: bool) -> ModelServerHealth:
     health = model_server_health(server)
     return health if details else omit(health, _PRIVATE)
-
-
-def _embedded_health(services: Services, *, details: bool) -> EmbeddedHealth | None:
-    health = None if services.embedded_postgres is None else services.embedded_postgres.health()
-    return health if details or health is None else omit(health, _PRIVATE)
 
 
 def _may_see_details(caller: Caller) -> bool:

@@ -46,7 +46,7 @@ def count_input_tokens() -> InputTokens:
 
 def _service() -> ResponseService:
     """Return what finds responses. What other processes have deleted by now is forgotten."""
-    services().recognition_loader.forget_deleted()
+    services().deletions.forget_deleted()
     return services().response_service
 
 

@@ -47,6 +47,12 @@ HEALTH = Component(
             status=_STATUS,
             version=Text(),
             uptime_seconds=Number(),
+            processes=Nullable(
+                Object(
+                    required(status=StringEnum("ok", "attention"), configured=COUNT, running=COUNT),
+                    optional(last_error=Nullable(Text())),
+                )
+            ),
             model_server=MODEL_SERVER_HEALTH,
             embedding_server=Nullable(MODEL_SERVER_HEALTH),
             database=Object(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mistral_api.conversations import recognition
+from mistral_api.conversations import ended_turn
 from mistral_api.conversations.digest_tree import Answer, node_digest
 from mistral_api.conversations.recognition import RecognitionIndex, StoredDigest
 from mistral_api.payload_types.chat import ChatMessage, ToolCall
@@ -257,7 +257,7 @@ def test_the_memory_stays_at_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty thousand messages in five thousand conversations; ``bin/bench recognition`` feeds a million."""
     maker = random.Random(1)
     monkeypatch.setattr("mistral_api.conversations.digest_tree.node_digest", lambda _message: maker.randbytes(16))
-    monkeypatch.setattr(recognition, "node_digest", lambda _message: maker.randbytes(16))
+    monkeypatch.setattr(ended_turn, "node_digest", lambda _message: maker.randbytes(16))
     index = RecognitionIndex(max_messages=5_000)
     messages = said(*(f"Text {number}" for number in range(9)))
     tracemalloc.start()

@@ -144,6 +144,18 @@ def test_server_command_contains_all_settings() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("threads", "processes", "expected"), [(64, 2, 136), (64, 64, 1032), (1024, 2, 1032), (16, 3, 56)]
+)
+def test_model_server_has_a_thread_for_each_connection_of_each_api_process(
+    threads: int, processes: int, expected: int
+) -> None:
+    settings = Settings(api_threads=threads, api_processes=processes)
+    engine = Engine("llama-server", ("/opt/llama-server",))
+    command = server_command(main_server_spec(settings), engine, Path("m.gguf"), requested_step(settings))
+    assert command[command.index("--threads-http") + 1] == str(expected)
+
+
 def test_quantised_kv_cache_is_requested_with_flash_attention() -> None:
     engine, fit = Engine("llama-server", ("/opt/llama-server",)), MemoryStep("9", 4096, "q8_0")
     command = server_command(

@@ -30,6 +30,7 @@ NOT_RUN = {
 }
 # Why a test that is run may skip itself here. Any other reason is a failure: something is missing.
 EXPECTED_SKIPS = {
+    "API_PROCESSES is for POSIX systems",
     "bin/bench needs Linux",
     "its clock is too coarse: how many come at a time is chance",
     "pipes of POSIX",
@@ -92,7 +93,9 @@ def _commands(installation: Installation) -> str:
     _expect("API_THREADS", wrong)
     if len(wrong.strip().splitlines()) != 1:
         raise CheckError(f"more than a sentence:\n{tail(wrong)}")
-    return "4 commands"
+    alone = _output(installation, 2, "-m", "mistral_api.serving", API_PORT=port, API_PROCESSES="2", DATA_DIR=data_dir)
+    _expect("API_PROCESSES: on Windows", alone)
+    return "5 commands"
 
 
 def _expect(words: str, output: str) -> None:

@@ -34,9 +34,11 @@ SOCKET_LOCK = f"{SOCKET}.lock"
 SOCKET_SECONDS = 2.0
 STOP_SECONDS = 30
 
+# Connections that are enough for one API process, the one that delivers, and some commands.
+FEW_CONNECTIONS = 50
+
 # Bounded logs without anything a user wrote: no statements, no details of rows.
 _CONFIGURATION = {
-    "max_connections": "50",
     "logging_collector": "on",
     "log_filename": "postgres-%a.log",
     "log_truncate_on_rotation": "on",
@@ -50,8 +52,10 @@ _CONFIGURATION = {
 class Cluster:
     """The cluster of one layout. The caller holds the layout's lock."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, connections: int = FEW_CONNECTIONS) -> None:
+        """``connections``: how many a server that this object starts takes at least."""
         self._layout = layout
+        self._connections = max(FEW_CONNECTIONS, connections)
 
     @property
     def exists(self) -> bool:
@@ -184,7 +188,7 @@ class Cluster:
 
     def _configure(self) -> None:
         """Write our configuration: at each start, since folders may have been moved."""
-        settings = dict(_CONFIGURATION)
+        settings = _CONFIGURATION | {"max_connections": str(self._connections)}
         if sys.platform == "win32":
             settings |= {"listen_addresses": "127.0.0.1", "port": str(_claim_port(self._layout.port_file))}
         else:

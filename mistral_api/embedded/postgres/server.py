@@ -19,7 +19,7 @@ import psycopg2
 from filelock import FileLock, Timeout
 
 from mistral_api.embedded.postgres.application_role import ensure_application_database
-from mistral_api.embedded.postgres.cluster import Cluster
+from mistral_api.embedded.postgres.cluster import FEW_CONNECTIONS, Cluster
 from mistral_api.embedded.postgres.files import (
     SYSTEM_BASE,
     Layout,
@@ -114,13 +114,20 @@ class EmbeddedPostgres:
 
 
 def start_embedded_postgres(
-    data_dir: Path, *, deadline_seconds: float = 60, system_base: Path = SYSTEM_BASE
+    data_dir: Path,
+    *,
+    connections: int = FEW_CONNECTIONS,
+    deadline_seconds: float = 60,
+    system_base: Path = SYSTEM_BASE,
 ) -> EmbeddedPostgres:
-    """Return the server of this DATA_DIR, started if it does not run. Raises StartError."""
+    """Return the server of this DATA_DIR, started if it does not run. Raises StartError.
+
+    ``connections``: how many one that is started takes at least.
+    """
     home = make_home(data_dir.absolute())
     with _locked(home, deadline_seconds):
         layout = prepare_layout(home, system_base)
-        cluster = Cluster(layout)
+        cluster = Cluster(layout, connections)
         if not cluster.exists:
             log.info("making the embedded PostgreSQL in %s", layout.base)
             cluster.initialise(deadline_seconds)

@@ -1,0 +1,1 @@
+"""How the API processes of one ``bin/serve`` speak with each other (API_PROCESSES)."""

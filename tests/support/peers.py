@@ -1,0 +1,45 @@
+"""A first API process and others, in one process: the ends of pairs of sockets, read by one event loop."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+from mistral_api.ipc.peer import Peer
+from mistral_api.ipc.siblings import Hub
+from tests.support.event_loops import run_as_task, running_loop
+
+
+@contextlib.contextmanager
+def joined_peers(hub: Hub, count: int = 2) -> Iterator[list[Peer]]:
+    """Yield the ends of so many other processes, whose way leads to the first one.
+
+    Whatever the hub offers is offered before. To handle something at these ends is late now: see :func:`pairs`.
+    """
+    with pairs(count) as (inner, outer, start):
+        for peer in inner:
+            hub.join(peer)
+        start()
+        yield outer
+
+
+@contextlib.contextmanager
+def pairs(count: int = 2) -> Iterator[tuple[list[Peer], list[Peer], Callable[[], None]]]:
+    """Yield the inner and the outer ends of so many pairs, and what starts them."""
+    ends = [socket.socketpair() for _ in range(count)]
+    inner = [Peer(ours, f"process {number}") for number, (ours, _) in enumerate(ends, 2)]
+    outer = [Peer(theirs, "the first process") for _, theirs in ends]
+    with running_loop() as loop:
+
+        def start() -> None:
+            for peer in (*inner, *outer):
+                peer.start(loop)
+
+        try:
+            yield inner, outer, start
+        finally:
+            start()
+            for peer in (*inner, *outer):
+                peer.close()
+            run_as_task(loop, lambda: None)  # the loop has closed their sockets

@@ -1,0 +1,88 @@
+"""Cached answers are in one memory for all API processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from mistral_api.generation.answer_storage import AnswerStorage, MemoryAnswers
+from mistral_api.generation.shared_answers import shared_storage
+from mistral_api.ipc.peer import Peer
+from mistral_api.ipc.siblings import ALONE, Hub, Siblings
+from tests.support.peers import joined_peers
+
+ANSWER = bytes(range(256))
+
+
+@dataclass
+class _Processes:
+    first: AnswerStorage
+    others: list[AnswerStorage]
+    ends: list[Peer]
+
+    @property
+    def all(self) -> list[AnswerStorage]:
+        return [self.first, *self.others]
+
+
+@pytest.fixture
+def processes() -> Iterator[_Processes]:
+    hub = Hub()
+    first = shared_storage(MemoryAnswers(60, 1 << 20), Siblings(hub=hub), hub.catch_up)
+    with joined_peers(hub) as ends:
+        others = [shared_storage(MemoryAnswers(60, 0), Siblings(first=end), lambda: None) for end in ends]
+        yield _Processes(first, others, ends)
+
+
+def _keep(storage: AnswerStorage, key: str = "key", owner: str = "ann") -> None:
+    answer, version = storage.find(owner, key)
+    assert answer is None
+    storage.keep(owner, key, ANSWER, version)
+
+
+def test_one_process_alone_uses_its_own_memory() -> None:
+    own = MemoryAnswers(60, 1 << 20)
+    assert shared_storage(own, ALONE, lambda: None) is own
+
+
+@pytest.mark.parametrize("keeping", [0, 1, 2])
+def test_what_one_process_keeps_all_others_find_at_once(processes: _Processes, keeping: int) -> None:
+    for number in range(20):
+        _keep(processes.all[keeping], f"key {number}")
+        assert [each.find("ann", f"key {number}")[0] for each in processes.all] == [ANSWER] * 3
+    assert processes.first.find("bob", "key 0")[0] is None
+
+
+@pytest.mark.parametrize("dropping", [0, 1])
+def test_what_one_process_drops_is_gone_in_all(processes: _Processes, dropping: int) -> None:
+    _keep(processes.others[1])
+    _keep(processes.others[1], owner="bob")
+    processes.all[dropping].forget("ann")
+    assert [each.find("ann", "key")[0] for each in processes.all] == [None] * 3
+    assert processes.others[0].find("bob", "key")[0] == ANSWER
+    processes.all[dropping].clear()
+    assert [each.find("bob", "key")[0] for each in processes.all] == [None] * 3
+
+
+def test_an_answer_that_was_begun_before_a_deletion_is_not_kept(processes: _Processes) -> None:
+    one, two = processes.others
+    _, version = one.find("ann", "key")
+    two.forget("ann")
+    one.keep("ann", "key", ANSWER, version)
+    assert two.find("ann", "key")[0] is None
+    one.keep("ann", "key", ANSWER, None)  # which was found while the first process was away
+    assert two.find("ann", "key")[0] is None
+
+
+def test_without_the_first_process_nothing_is_cached(processes: _Processes) -> None:
+    _keep(processes.others[0])
+    processes.ends[0].close()
+    alone = processes.others[0]
+    assert alone.find("ann", "key") == (None, None)
+    alone.keep("ann", "key", ANSWER, (0,))
+    alone.forget("ann")
+    alone.clear()
+    alone.close()
+    assert processes.others[1].find("ann", "key")[0] == ANSWER
