@@ -28,7 +28,7 @@ SCENARIO = "soak"
 CLIENTS, SAMPLES = 8, 40
 # The bundled engine computes, so it gets a share of the requests.
 ENGINE_SHARE = 20
-ENGINE_TOKENS = 8
+ENGINE_TOKENS, TOKENS = 4, 16
 # What the prompt cache of the bundled engine may hold in the step that bounds it, in MiB; llama.cpp's default is 8192.
 BOUNDED_CACHE = 64
 POLL_SECONDS = 0.02
@@ -39,12 +39,12 @@ JOURNAL, PENDING = "journal", "waiting for delivery"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of the soak: how many requests of what length, to a server with these settings."""
+    """A part of the soak: how many requests to a server with these settings; ``computes``: its engine does."""
 
     name: str
     requests: int
-    tokens: int
     settings: dict[str, str] = field(default_factory=dict)
+    computes: bool = True
 
 
 def measure_soak(plan: Plan, figures: Figures) -> None:
@@ -55,9 +55,9 @@ def measure_soak(plan: Plan, figures: Figures) -> None:
         root = plan.other if name == OTHER and plan.other is not None else ROOT
         with fake_engine(distinct=1) as engine:
             address = {"MODEL_SERVER_URL": f"http://127.0.0.1:{engine.port}"}
-            _soak(name, root, Step("fake engine", plan.requests, 16, address), figures)
-        _soak(name, root, Step("bundled engine", few, ENGINE_TOKENS), figures)
-        _soak(name, root, Step("bundled engine, cache bounded", few, ENGINE_TOKENS, bounded), figures)
+            _soak(name, root, Step("fake engine", plan.requests, address, computes=False), figures)
+        _soak(name, root, Step("bundled engine", few), figures)
+        _soak(name, root, Step("bundled engine, cache bounded", few, bounded), figures)
 
 
 def _soak(path: str, root: Path, step: Step, figures: Figures) -> None:
@@ -81,7 +81,8 @@ def _send(running: RunningStack, step: Step) -> Iterator[int]:
 
     Raises BenchmarkError where more than a hundredth of the answers is not what it should be.
     """
-    clients = [SoakClient(running.api[1], number, step.tokens) for number in range(CLIENTS)]
+    tokens = ENGINE_TOKENS if step.computes else TOKENS
+    clients = [SoakClient(running.api[1], number, tokens, brief=step.computes) for number in range(CLIENTS)]
     numbers = itertools.count()
     threads = [
         threading.Thread(target=_send_until, args=(client, numbers, step.requests), daemon=True) for client in clients
