@@ -12,9 +12,9 @@ from bench.figures import Figures
 from bench.growth import CURVES, DATABASE, DELIVERY, SCENARIO, TIME, WORK, Curve
 from bench.tables import format_number
 
-# A step counts as steeper than its cause above this exponent, and a curve without a cause as growing above this ratio:
-# what rounds differ by is no steepness.
-STEEP_EXPONENT, GROWN = 1.2, 1.25
+# A part of a curve counts as steeper than its cause above this exponent, and a curve without a cause as growing above
+# this ratio: what rounds differ by is no steepness. Over a part the cause grows so many times at least.
+STEEP_EXPONENT, GROWN, LEAST_PART = 1.2, 1.25, 3.9
 
 
 class Line(NamedTuple):
@@ -49,19 +49,24 @@ def _line(figures: Figures, curve: Curve, path: str) -> Line:
     return Line(curve, path, sizes, [points[size][curve.over] for size in sizes], values)
 
 
-def steepest_step(causes: Sequence[float], values: Sequence[float]) -> float:
-    """Return the greatest exponent of growth from one point to the next: 0 is flat, 1 grows as its cause does."""
-    steps = zip(causes, causes[1:], values, values[1:], strict=False)
-    return max(
-        math.log(value / before) / math.log(cause / smaller) for smaller, cause, before, value in steps if before > 0
-    )
+def steepest(causes: Sequence[float], values: Sequence[float]) -> float:
+    """Return the greatest exponent of growth over a part of a curve: 0 is flat, 1 grows as its cause does.
+
+    A part is from one point to the first at which the cause is LEAST_PART times as much, or else the whole curve.
+    """
+    exponents = [math.log(values[-1] / values[0]) / math.log(causes[-1] / causes[0])]
+    for start, cause in enumerate(causes):
+        end = next((place for place, other in enumerate(causes) if other >= LEAST_PART * cause), None)
+        if end is not None:
+            exponents.append(math.log(values[end] / values[start]) / math.log(causes[end] / cause))
+    return max(exponents)
 
 
 def is_steeper(causes: Sequence[float], values: Sequence[float], *, caused: bool) -> bool:
     """Return whether a figure grows more than its cause, or where it has none, at all."""
     if not caused:
         return values[-1] > GROWN * values[0]
-    return steepest_step(causes, values) > STEEP_EXPONENT
+    return steepest(causes, values) > STEEP_EXPONENT
 
 
 def render_growth(figures: Figures) -> str:
@@ -79,7 +84,7 @@ def _render(line: Line) -> str:
             if name in _RATIOS:
                 row.append(f"{values[number] / values[0]:.2f}" if values[0] else "")
         rows.append(row)
-    last = ["steepest step", "", ""]
+    last = ["steepest part", "", ""]
     for name, values in line.values.items():
         last.append(_verdict(line, name, values) if name in _RATIOS else "")
         if name in _RATIOS:
@@ -99,4 +104,4 @@ def _verdict(line: Line, name: str, values: Sequence[float]) -> str:
         return ""
     caused = line.curve.causes_time if name == TIME else line.curve.causes_work
     steeper = is_steeper(line.causes, values, caused=caused)
-    return f"{steepest_step(line.causes, values):.2f}{' STEEPER' if steeper else ''}"
+    return f"{steepest(line.causes, values):.2f}{' STEEPER' if steeper else ''}"

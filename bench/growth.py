@@ -161,6 +161,8 @@ def _measure_load(point: Point, clients: int, seconds: float) -> None:
         turns.append(Turns(found["latency"]["p50"], answered, 0))
     refused = sum(found["statuses"].values()) - answered + found["closed"]
     point.figures.add(point.where, "failed", refused, "")
+    if refused:
+        print(f"{point.name}: answers {found['statuses']}, {found['closed']} connections closed", file=sys.stderr)
 
 
 def _measure_history(server: Server, talker: Talker, count: int, figures: Figures) -> None:

@@ -12,14 +12,15 @@ import psutil
 from bench.running import RunningStack
 
 # What a process is by its command line: the first that is in it.
+API, DELIVERY = "API", "delivery"
 ROLES = (
-    ("mistral_api.delivery_process", "delivery"),
+    ("mistral_api.serving.api_process", API),
+    ("mistral_api.delivery_process", DELIVERY),
     ("mistral_api.supervisor", "supervisor"),
     ("mistral_api.embedded.engine.trial", "trial"),
     ("mistral_api.embedded.engine", "engine"),
     ("llama-server", "engine"),
 )
-API, DATABASE = "API", "PostgreSQL"
 
 
 def role_of(command: Sequence[str]) -> str | None:
@@ -52,9 +53,9 @@ def processes_of(running: RunningStack) -> list[tuple[str, psutil.Process]]:
 
 def processor_times(running: RunningStack) -> ProcessorTimes:
     """Return the processor time that the API, delivery and PostgreSQL have used."""
-    by_role = dict(processes_of(running))
-    delivery = [by_role["delivery"]] if "delivery" in by_role else []
-    return ProcessorTimes(_used([by_role[API]]), _used(delivery), _used(_database(running), ended=True))
+    found = processes_of(running)
+    api, delivery = ([process for role, process in found if role == wanted] for wanted in (API, DELIVERY))
+    return ProcessorTimes(_used(api), _used(delivery), _used(_database(running), ended=True))
 
 
 def resident(running: RunningStack) -> dict[str, float]:

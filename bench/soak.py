@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from tabulate import tabulate
@@ -28,23 +29,23 @@ SCENARIO = "soak"
 CLIENTS, SAMPLES = 8, 40
 # The bundled engine computes, so it gets a share of the requests.
 ENGINE_SHARE = 20
-ENGINE_TOKENS = 8
+ENGINE_TOKENS, TOKENS = 4, 16
 # What the prompt cache of the bundled engine may hold in the step that bounds it, in MiB; llama.cpp's default is 8192.
 BOUNDED_CACHE = 64
 POLL_SECONDS = 0.02
-# Growth from the second to the last quarter that counts as none: of allocators, and of pages that are used first late.
-FLAT_MEGABYTES, FLAT_SHARE = 2.0, 0.02
+# Growth from the third to the last quarter that counts as none: batches differ, and pages are used first late.
+FLAT_MEGABYTES, FLAT_SHARE = 5.0, 0.03
 JOURNAL, PENDING = "journal", "waiting for delivery"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of the soak: how many requests of what length, to a server with these settings."""
+    """A part of the soak: how many requests to a server with these settings; ``computes``: its engine does."""
 
     name: str
     requests: int
-    tokens: int
     settings: dict[str, str] = field(default_factory=dict)
+    computes: bool = True
 
 
 def measure_soak(plan: Plan, figures: Figures) -> None:
@@ -55,9 +56,9 @@ def measure_soak(plan: Plan, figures: Figures) -> None:
         root = plan.other if name == OTHER and plan.other is not None else ROOT
         with fake_engine(distinct=1) as engine:
             address = {"MODEL_SERVER_URL": f"http://127.0.0.1:{engine.port}"}
-            _soak(name, root, Step("fake engine", plan.requests, 16, address), figures)
-        _soak(name, root, Step("bundled engine", few, ENGINE_TOKENS), figures)
-        _soak(name, root, Step("bundled engine, cache bounded", few, ENGINE_TOKENS, bounded), figures)
+            _soak(name, root, Step("fake engine", plan.requests, address, computes=False), figures)
+        _soak(name, root, Step("bundled engine", few), figures)
+        _soak(name, root, Step("bundled engine, cache bounded", few, bounded), figures)
 
 
 def _soak(path: str, root: Path, step: Step, figures: Figures) -> None:
@@ -81,7 +82,8 @@ def _send(running: RunningStack, step: Step) -> Iterator[int]:
 
     Raises BenchmarkError where more than a hundredth of the answers is not what it should be.
     """
-    clients = [SoakClient(running.api[1], number, step.tokens) for number in range(CLIENTS)]
+    tokens = ENGINE_TOKENS if step.computes else TOKENS
+    clients = [SoakClient(running.api[1], number, tokens, brief=step.computes) for number in range(CLIENTS)]
     numbers = itertools.count()
     threads = [
         threading.Thread(target=_send_until, args=(client, numbers, step.requests), daemon=True) for client in clients
@@ -127,18 +129,18 @@ def _sample(running: RunningStack) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """How something goes on during a run: the means of the second and of the last quarter of its samples, and the
-    slope of the second half, for each 100,000 requests."""
+    """How something goes on during a run: the means of the last three quarters of its samples, and the slope of the
+    second half, for each 100,000 requests."""
 
     second_quarter: float
+    third_quarter: float
     last_quarter: float
     slope: float
 
     @property
     def is_flat(self) -> bool:
-        """Whether the last quarter is not more than the second but for what counts as none."""
-        allowed = max(FLAT_MEGABYTES, FLAT_SHARE * self.second_quarter)
-        return self.last_quarter - self.second_quarter <= allowed
+        """Whether the last quarter is not more than the third but for what counts as none."""
+        return self.last_quarter - self.third_quarter <= max(FLAT_MEGABYTES, FLAT_SHARE * self.third_quarter)
 
 
 def trend(requests: Sequence[float], values: Sequence[float]) -> Trend:
@@ -148,8 +150,9 @@ def trend(requests: Sequence[float], values: Sequence[float]) -> Trend:
         raise ValueError("A trend needs eight samples.")
     places, later = requests[-count:], values[-count:]
     slope, _ = statistics.linear_regression(places[count // 2 :], later[count // 2 :])
-    quarters = later[count // 4 : count // 2], later[-(count // 4) :]
-    return Trend(statistics.fmean(quarters[0]), statistics.fmean(quarters[1]), slope * 100_000)
+    ends = count // 4, count // 2, count * 3 // 4, count
+    second, third, last = (statistics.fmean(later[start:end]) for start, end in pairwise(ends))
+    return Trend(second, third, last, slope * 100_000)
 
 
 def memory_series(figures: Figures) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -182,8 +185,16 @@ def _render_step(figures: Figures, case: str, path: str) -> str:
     trends = [trend(requests, figure.values) for figure in named.values()]
     rows += [
         ["second quarter", *(format_number(each.second_quarter) for each in trends)],
+        ["third quarter", *(format_number(each.third_quarter) for each in trends)],
         ["last quarter", *(format_number(each.last_quarter) for each in trends)],
         ["slope of the second half, for 100,000", *(format_number(each.slope) for each in trends)],
-        [f"at {rate:.0f} requests a second", *("flat" if each.is_flat else "grows" for each in trends)],
     ]
+    verdicts = ("flat" if each.is_flat else "grows" for each in trends)
+    sizes = (figure.unit == "MB" for figure in named.values())
+    rows.append(
+        [
+            f"at {rate:.0f} requests a second",
+            *(word if is_size else "" for word, is_size in zip(verdicts, sizes, strict=True)),
+        ]
+    )
     return tabulate(rows, headers=heads, disable_numparse=True)

@@ -6,26 +6,28 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from bench.corpus import make_text
+from bench.corpus import VOCABULARY, english_word, make_text
 from bench.kept_connection import Answer, KeptConnection
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
-# A conversation ends after so many turns, and another one begins.
-LONGEST_CONVERSATION = 12
+# A conversation ends after so many turns, and another one begins; a brief one earlier.
+LONGEST_CONVERSATION, LONGEST_BRIEF_CONVERSATION = 12, 3
+BRIEF_WORDS = 4
 _READS = ("/v1/conversations?limit=5", "/v1/stats?hours=24", "/v1/models", "/health", "/metrics")
 
 
 class SoakClient:
     """One client with a connection, and with conversations that go on. For one thread.
 
-    ``tokens``: how long answers are. ``sent`` counts its requests, ``statuses`` the answers, and ``wrong`` those that
-    nobody expected.
+    ``tokens``: how long answers are; ``brief``: its messages are short, for an engine that computes. ``sent`` counts
+    its requests, ``statuses`` the answers, and ``wrong`` those that nobody expected.
     """
 
-    def __init__(self, port: int, number: int, tokens: int = 16) -> None:
+    def __init__(self, port: int, number: int, tokens: int = 16, *, brief: bool = False) -> None:
         self._connection = KeptConnection(port)
         self._random = random.Random(number)  # noqa: S311 - the same requests each time
-        self._number, self._tokens, self.sent = number, tokens, 0
+        self._number, self._tokens, self._brief, self.sent = number, tokens, brief, 0
+        self._longest = LONGEST_BRIEF_CONVERSATION if brief else LONGEST_CONVERSATION
         self._resent: list[dict[str, str]] = []
         self._session = self._response = ""
         self._turns = self._links = 0
@@ -76,6 +78,8 @@ class SoakClient:
         return answer
 
     def _words(self) -> str:
+        if self._brief:
+            return " ".join(english_word(self._random.randrange(VOCABULARY)) for _ in range(BRIEF_WORDS))
         return make_text(self._random)
 
     def _chat(self, messages: list[dict[str, str]] | None = None, **fields: Any) -> dict[str, Any]:
@@ -91,7 +95,7 @@ class SoakClient:
 
     def _resend_history(self) -> None:
         """Send a conversation once more with its next question: it is recognised by its answers."""
-        if len(self._resent) >= 2 * LONGEST_CONVERSATION:
+        if len(self._resent) >= 2 * self._longest:
             self._resent = []
         self._resent.append({"role": "user", "content": self._words()})
         answer = self._post(CHAT, self._chat(self._resent)).json()
@@ -99,14 +103,14 @@ class SoakClient:
 
     def _go_on_with_session(self) -> None:
         """Send the next question of a session, whose history the server loads."""
-        if self._turns % LONGEST_CONVERSATION == 0:
+        if self._turns % self._longest == 0:
             self._session = f"soak-{self._number}-{self._turns}-{self._random.randrange(1 << 40)}"
         self._turns += 1
         self._post(CHAT, self._chat(session_id=self._session, use_history=True))
 
     def _go_on_with_response(self) -> None:
         body: dict[str, Any] = {"input": self._words(), "max_output_tokens": self._tokens}
-        if self._links % LONGEST_CONVERSATION:
+        if self._links % self._longest:
             body["previous_response_id"] = self._response
         if self._random.random() < 0.3:
             self._post(RESPONSES, body | {"stream": True})

@@ -18,9 +18,9 @@ from mistral_api.recording.exchange import Exchange, replace_nul
 from mistral_api.recording.stored_object import stored_response
 from mistral_api.responses.stored_responses import StoredContext
 
-# The size of the cached responses as JSON, in bytes. They are kept as JSON but for what chains need of them: as objects
-# they took four times as much.
-MAX_CACHED_BYTES = 32 << 20
+# The size of the cached responses as JSON, in bytes: some thousands. In memory they take about twice as much. They are
+# kept as JSON but for what chains need of them, since as objects they take four times as much.
+MAX_CACHED_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class EncodedResponse:
             response["created_at"],
             response["status"],
             response.get("previous_response_id"),
-            encoded,
+            # A copy: orjson's own bytes hold about 10 KB each, whatever their length.
+            bytes(memoryview(encoded)),
         )
 
     def decode(self) -> Response:
