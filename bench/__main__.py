@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.curves import render_growth
 from bench.far_reads import measure_far_reads
 from bench.figures import Figures
+from bench.growth import measure_growth
 from bench.journal_commits import measure_commits
 from bench.load import measure_messages, measure_recording_cost, measure_requests, measure_streams
 from bench.memory import measure_memory
@@ -16,12 +18,13 @@ from bench.owners import measure_owners
 from bench.plan import Plan
 from bench.plot import write_plot
 from bench.programs import BenchmarkError
-from bench.reads import measure_reads
+from bench.reads import measure_reads, render_reads
 from bench.real_engine import measure_real_engine
 from bench.recognition import measure_recognition
 from bench.recording import measure_outage, measure_writer
 from bench.results import RESULTS, read_results, write_results
 from bench.running import running_stack
+from bench.soak import measure_soak, render_soak
 from bench.startup import measure_startup
 from bench.tables import render_comparison, render_table
 from bench.validation import measure_validation
@@ -41,11 +44,18 @@ SCENARIOS: dict[str, Callable[[Plan, Figures], None]] = {
     "startup": measure_startup,
     "waiting": measure_waiting,
     "recorded": measure_recording_cost,
+    "growth": measure_growth,
+    "soak": measure_soak,
+    "reads": measure_reads,
 }
+# Those that take long: only where they are named.
+LONG = ("growth", "soak", "reads")
+# Scenarios with tables of their own.
+TABLES: dict[str, Callable[[Figures], str]] = {"growth": render_growth, "soak": render_soak, "reads": render_reads}
 # Several of them under one name.
 GROUPS = {"load": ("requests", "streams")}
 # Parts that print their own figures, which are not kept.
-PARTS = ("recording", "reads", "far-reads", "validation", "recognition", "warm", "owners")
+PARTS = ("recording", "far-reads", "validation", "recognition", "warm", "owners")
 
 
 def main() -> int:
@@ -66,37 +76,43 @@ def main() -> int:
     return ExitCode.OK
 
 
+def usual_scenarios() -> list[str]:
+    """Return the scenarios that are measured where none is named."""
+    return [name for name in SCENARIOS if name not in LONG]
+
+
+def _table(figures: Figures, scenario: str) -> str:
+    return TABLES[scenario](figures) if scenario in TABLES else render_table(figures, scenario)
+
+
 def _show(file: Path) -> Figures:
     """Print the tables of a file of results, and return its figures. Raises BenchmarkError."""
     figures = read_results(file)
     for scenario in dict.fromkeys(figure.scenario for figure in figures):
-        print(f"\n{render_table(figures, scenario)}")
+        print(f"\n{_table(figures, scenario)}")
     return figures
 
 
 def _measure(options: argparse.Namespace) -> Figures:
-    chosen = [name for word in options.parts for name in GROUPS.get(word, (word,))] or list(SCENARIOS)
+    chosen = [name for word in options.parts for name in GROUPS.get(word, (word,))] or usual_scenarios()
     plan, figures = _plan(options), Figures()
     for name in chosen:
         if name in SCENARIOS:
             SCENARIOS[name](plan, figures)
-            print(f"\n{render_table(figures, name)}", flush=True)
+            print(f"\n{_table(figures, name)}", flush=True)
             write_results(options.output, figures, plan.describe())
         else:
-            _measure_part(name, options)
+            _measure_part(name)
     if figures:
         print(f"\nresults: {options.output}")
     return figures
 
 
-def _measure_part(name: str, options: argparse.Namespace) -> None:
+def _measure_part(name: str) -> None:
     if name == "recording":
         measure_commits()
         measure_writer()
         measure_outage()
-    elif name == "reads":
-        with running_stack() as running:
-            measure_reads(running, options.usage_rows, options.messages)
     elif name == "far-reads":
         with running_stack() as running:
             measure_far_reads(running)
@@ -120,6 +136,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         streams=tuple(options.streams),
         servers=tuple(options.servers),
         processes=tuple(options.processes),
+        requests=options.requests,
+        database_sizes=tuple(zip(options.usage_rows, options.messages, strict=True)),
     )
 
 
@@ -129,17 +147,19 @@ def _parse_options() -> argparse.Namespace:
     )
     names = (*SCENARIOS, *GROUPS, *PARTS)
     defaults = Plan()
+    rows, messages = zip(*defaults.database_sizes, strict=True)
     parser.add_argument(
         "parts",
         nargs="*",
         default=[],
         metavar="SCENARIO",
-        help=f"any of {', '.join(names)}; none: {', '.join(SCENARIOS)}",
+        help=f"any of {', '.join(names)}; none: {', '.join(usual_scenarios())}",
     )
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help="rounds of each scenario (default 3)")
     parser.add_argument("--seconds", type=float, default=defaults.seconds, help="length of a measurement (default 2)")
     parser.add_argument("--clients", type=int, nargs="+", default=defaults.clients, help="default 1 16 64")
     parser.add_argument("--streams", type=int, nargs="+", default=defaults.streams, help="default 32 300 1000")
+    parser.add_argument("--requests", type=int, default=defaults.requests, help="requests of the soak (default 100000)")
     parser.add_argument("--peers", action="store_true", help="measure LiteLLM and llama-cpp-python's server too")
     parser.add_argument("--without", nargs="+", default=[], metavar="PATH", help="leave these out, such as nginx")
     parser.add_argument(
@@ -155,9 +175,15 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--compare", type=Path, metavar="FILE", help="older results: print the ratios to them")
     parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing, show these results")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write an SVG of requests and streams")
-    parser.add_argument("--usage-rows", type=int, default=10_000_000, help="rows for reads (default 10 million)")
-    parser.add_argument("--messages", type=int, default=2_000_000, help="messages for reads (default 2 million)")
+    parser.add_argument(
+        "--usage-rows", type=int, nargs="+", default=list(rows), help="sizes for reads (default 100000 10000000)"
+    )
+    parser.add_argument(
+        "--messages", type=int, nargs="+", default=list(messages), help="messages of each (default 20000 2000000)"
+    )
     options = parser.parse_args()
+    if len(options.usage_rows) != len(options.messages):
+        parser.error("--usage-rows and --messages need a number for each size")
     unknown = set(options.parts) - set(names)
     if unknown:
         parser.error(f"unknown scenario {', '.join(sorted(unknown))}: choose from {', '.join(names)}")

@@ -45,11 +45,12 @@ FROM (SELECT c, CASE WHEN c <= :long THEN :long_messages ELSE :short_messages EN
       FROM generate_series(1, :conversations) AS c) AS planned
 """
 _MESSAGES = f"""
-INSERT INTO messages (id, conversation_id, parent_id, role, content, chain, search_text, search_grams, status,
-    request_id, created_at)
+INSERT INTO messages (id, conversation_id, parent_id, role, content, digest, depth, search_text, search_grams, status,
+    request_id, model, completion_tokens, created_at)
 SELECT md5(c || '-' || n)::uuid, md5('c' || c)::uuid, CASE WHEN n > 1 THEN md5(c || '-' || n - 1)::uuid END,
     CASE WHEN n % 2 = 1 THEN 'user' ELSE 'assistant' END, to_jsonb(words), md5(c || '+' || n)::uuid,
-    search_text, search_grams, 'complete', c || '-' || n, now() - c * interval '1 minute'
+    n - 1, search_text, search_grams, 'complete', c || '-' || n, CASE WHEN n % 2 = 0 THEN 'demo' END,
+    CASE WHEN n % 2 = 0 THEN 40 END, now() - c * interval '1 minute'
 FROM {recordset(Message, ["search_text", "search_grams"], more=["c int", "n int", "words text"])}
 """
 _SEARCH_INDEXES = """

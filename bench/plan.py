@@ -18,6 +18,8 @@ class Plan:
 
     ``clients`` and ``streams`` are the numbers of clients of the scenarios that have several.
     ``servers``: other web servers that run our application; ``processes``: our own with so many API processes.
+    ``requests``: how many the soak sends.
+    ``database_sizes``: the usage rows and messages of the databases that are read from.
     """
 
     rounds: int = 3
@@ -29,6 +31,8 @@ class Plan:
     streams: tuple[int, ...] = (32, 300, 1000)
     servers: tuple[str, ...] = ()
     processes: tuple[int, ...] = ()
+    requests: int = 100_000
+    database_sizes: tuple[tuple[int, int], ...] = ((100_000, 20_000), (10_000_000, 2_000_000))
 
     def describe(self) -> dict[str, Any]:
         """Return the plan as it stands in a file of results."""
@@ -36,6 +40,8 @@ class Plan:
             "rounds": self.rounds,
             "seconds": self.seconds,
             "peers": self.peers,
+            "requests": self.requests,
+            "database_sizes": self.database_sizes,
             "other": None if self.other is None else str(self.other),
         }
 

@@ -1,4 +1,4 @@
-"""The plot of a file of results: a small SVG with bars on a logarithmic scale, for light and dark pages."""
+"""The plot of a file of results: a small SVG with bars and lines, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from bench.figures import Figure, Figures
+from bench.line_plot import HEIGHT, draw_lines, line_panels
 from bench.programs import BenchmarkError
 from bench.tables import format_number
 
@@ -16,6 +17,7 @@ WIDTH, LABELS, BAR, LINE = 760, 110, 470, 22
 TITLE_HEIGHT, GAP = 28, 14
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-weight:600}"
+    ".axis{fill:none;stroke:#8c959f}.line{fill:none;stroke-width:2}"
     ".bar{fill:#8c959f}.ours{fill:#1a7f37}"
     "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.bar{fill:#6e7681}.ours{fill:#3fb950}}"
 )
@@ -51,14 +53,22 @@ def write_plot(file: Path, figures: Figures) -> None:
 def render_plot(figures: Figures) -> str:
     """Return the SVG. Raises BenchmarkError where none of the figures is there."""
     groups = [(panel, bars) for panel in PANELS if (bars := _bars(figures, panel))]
-    if not groups:
-        raise BenchmarkError("There is nothing to plot: the scenarios 'requests' and 'streams' were not measured.")
+    lines = list(line_panels(figures))
+    if not groups and not lines:
+        raise BenchmarkError(
+            "There is nothing to plot: none of the scenarios 'requests', 'streams', 'growth' and 'soak' was measured."
+        )
     parts, top = [], GAP
     for panel, bars in groups:
         parts += [f'<text class="title" x="{GAP}" y="{top + 14}">{escape(panel.title)}</text>']
         top += TITLE_HEIGHT
         parts += _draw(bars, top)
         top += LINE * len(bars) + GAP
+    for line_panel in lines:
+        parts += [f'<text class="title" x="{GAP}" y="{top + 14}">{escape(line_panel.title)}</text>']
+        top += TITLE_HEIGHT
+        parts += draw_lines(line_panel, top)
+        top += HEIGHT + LINE + GAP
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}">'
     return "\n".join([head, f"<style>{_STYLE}</style>", *parts, "</svg>"]) + "\n"
 

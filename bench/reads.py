@@ -8,23 +8,56 @@ import time
 from urllib.parse import quote
 
 from sqlalchemy import create_engine
+from tabulate import tabulate
 
 from bench.corpus import english_word, russian_word
+from bench.figures import Figures
 from bench.filling import LONG_CONVERSATIONS, fill_database
-from bench.running import RunningStack
+from bench.plan import Plan
+from bench.programs import BenchmarkError
+from bench.running import RunningStack, running_stack
+from bench.tables import format_number
 from mistral_api.embedded.postgres import start_embedded_postgres
 
+SCENARIO = "reads"
 WARM_UP, REPEATS = 10, 50
 
 
-def measure_reads(running: RunningStack, usage_rows: int, messages: int) -> None:
-    """Fill the server's database, then print how long the API takes to read from it."""
-    url = start_embedded_postgres(running.data_dir).url
-    engine = create_engine(url)
-    fill_database(engine, usage_rows, messages)
-    engine.dispose()
-    for what, path in _PATHS:
-        _print_times(running, what, path)
+def measure_reads(plan: Plan, figures: Figures) -> None:
+    """Fill a server's database to each of the plan's sizes, and measure how long the API takes to read from it."""
+    for usage_rows, messages in plan.database_sizes:
+        with running_stack() as running:
+            engine = create_engine(start_embedded_postgres(running.data_dir).url)
+            fill_database(engine, usage_rows, messages)
+            engine.dispose()
+            for what, path in _PATHS:
+                times = _times_of(running, path)
+                where = SCENARIO, what, size_name(usage_rows, messages)
+                figures.add(where, "median", statistics.median(times), "ms")
+                figures.add(where, "slowest", max(times), "ms")
+
+
+def size_name(usage_rows: int, messages: int) -> str:
+    """Return the size of a database in words, in place of a path."""
+    return f"{usage_rows:,} usage rows, {messages:,} messages"
+
+
+def render_reads(figures: Figures) -> str:
+    """Return a line for each read: its median at each size, how often the first one that is, and its slowest."""
+    found = [figure for figure in figures if figure.scenario == SCENARIO]
+    sizes = list(dict.fromkeys(figure.path for figure in found))
+    rows = []
+    for case in dict.fromkeys(figure.case for figure in found):
+        medians, slowest = (
+            [figures.find(SCENARIO, case, size, name) for size in sizes] for name in ("median", "slowest")
+        )
+        row = [case, *("" if cell is None else format_number(cell.median) for cell in medians)]
+        first, last = medians[0], medians[-1]
+        row.append("" if first is None or last is None else f"{last.median / first.median:.1f}")
+        row += ["" if cell is None else format_number(cell.median) for cell in slowest]
+        rows.append(row)
+    heads = ["reads, ms", *sizes, "times", *(f"slowest of {size.partition(',')[0]}" for size in sizes)]
+    return tabulate(rows, headers=heads, disable_numparse=True)
 
 
 _PATHS = [
@@ -61,7 +94,8 @@ _PATHS = [
 ]
 
 
-def _print_times(running: RunningStack, what: str, path: str) -> None:
+def _times_of(running: RunningStack, path: str) -> list[float]:
+    """Return how long each of REPEATS reads takes, in milliseconds. Raises BenchmarkError."""
     connection = http.client.HTTPConnection(*running.api, timeout=120)
     times = []
     for _ in range(WARM_UP + REPEATS):
@@ -71,7 +105,6 @@ def _print_times(running: RunningStack, what: str, path: str) -> None:
         body = response.read()
         times.append((time.perf_counter() - began) * 1000)
         if response.status != http.client.OK:
-            raise SystemExit(f"{path} answered {response.status}: {body[:300]!r}")
+            raise BenchmarkError(f"{path} answered {response.status}: {body[:300]!r}")
     connection.close()
-    times = times[WARM_UP:]
-    print(f"read: {what}: median {statistics.median(times):.1f} ms, slowest {max(times):.1f} ms", flush=True)
+    return times[WARM_UP:]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bench.figures import Figures, percentile
+from bench.holding import held_connections
 from bench.memory import MemorySampler
 from bench.paths import OURS, EnginePath, running_paths
 from bench.plan import Plan, rounds_of
-from bench.programs import BenchmarkError, fake_engine, load_command
+from bench.programs import fake_engine
 
 
 class Case(NamedTuple):
@@ -52,7 +49,7 @@ def measure_waiting(plan: Plan, figures: Figures) -> None:
 def _measure(path: EnginePath, case: Case, seconds: float, figures: Figures) -> None:
     body = {"messages": [{"role": "user", "content": "Wait. wait=3600000"}], "stream": True}
     where = "waiting", case.name, path.name
-    with MemorySampler(path) as memory, _held(path, case.connections, body if case.asks else None) as found:
+    with MemorySampler(path) as memory, held_connections(path, case.connections, body if case.asks else None) as found:
         for probed in PROBED:
             times = _probe(path.port, probed, seconds)
             figures.add(where, f"{probed} p50", percentile(times, 0.5), "ms")
@@ -60,29 +57,6 @@ def _measure(path: EnginePath, case: Case, seconds: float, figures: Figures) -> 
     figures.add(where, "memory each", memory.added / case.connections / 1024, "KB")
     figures.add(where, "closed", found["closed"], "")
     figures.add(where, "refused", sum(found["statuses"].values()), "")
-
-
-@contextlib.contextmanager
-def _held(path: EnginePath, connections: int, body: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """Hold so many connections until the end of the block; what came of them is in the yielded dictionary then."""
-    found: dict[str, Any] = {}
-    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
-        json.dump(body, file)
-        file.flush()
-        command = load_command("hold", path.port, None if body is None else file.name, clients=connections)
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if process.stdin is None or process.stdout is None:
-            raise BenchmarkError("The generator of load has no pipes.")
-        try:
-            if process.stdout.readline() != "ready\n":
-                raise BenchmarkError(f"{connections} connections could not be opened.")
-            yield found
-            process.stdin.close()
-            found |= json.loads(process.stdout.read())
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
 
 
 def _probe(port: int, path: str, seconds: float) -> list[float]:

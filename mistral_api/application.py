@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
-from flask import Flask
+from flask import Flask, Request, Response
 from flask.cli import FlaskGroup
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.routing import MapAdapter
 
 from mistral_api.database.deadlines import answer_within
 from mistral_api.database.engine import (
@@ -50,6 +52,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What the finding of routes depends on, besides path and method.
+_HOST_KEYS = ("HTTP_HOST", "wsgi.url_scheme", "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT")
+_PATH_KEYS = ("PATH_INFO", "QUERY_STRING")
+# So many hosts are remembered at once: clients may name any, before somebody looks whether we answer to it.
+MOST_HOSTS = 100
+
+
+class NoSessions(SessionInterface):
+    """Sessions of Flask's, in cookies: there are none."""
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:
+        """Return the session of all requests, which holds nothing."""
+        return _NO_SESSION
+
+    def is_null_session(self, obj: object) -> bool:
+        """Whether a session is none: it is."""
+        return True
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Keep nothing."""
+
+
+_NO_SESSION = NullSession()
+
 
 class Application(Flask):
     """Flask without asynchronous views (it asks each of ten functions a request whether it is one), under any server.
@@ -57,6 +83,41 @@ class Application(Flask):
     Responses that begin when they are iterated are for our own web server alone. PEP 3333 allows them, but granian
     reads the status as soon as the application returns.
     """
+
+    # Nothing is kept between the requests of a client.
+    session_interface = NoSessions()
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, static_folder=None)
+        # What finds routes, by all that it depends on besides path and method: the host that a client names, mostly.
+        self._adapters: dict[tuple[object, ...], tuple[MapAdapter, str]] = {}
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds the route of a request. Flask looks at its host each time, and encodes it anew."""
+        if request is None or "HTTP_UPGRADE" in request.environ:
+            return super().create_url_adapter(request)
+        environ = request.environ
+        key = tuple(map(environ.get, _HOST_KEYS))
+        known = self._adapters.get(key)
+        if known is None:
+            made = super().create_url_adapter(request)
+            if made is not None:
+                if len(self._adapters) >= MOST_HOSTS:
+                    self._adapters.clear()
+                self._adapters[key] = made, request.host
+            return made
+        of_host, request.host = known
+        path, query = (environ.get(name, "").encode("latin-1").decode(errors="replace") for name in _PATH_KEYS)
+        return MapAdapter(
+            self.url_map,
+            of_host.server_name,
+            of_host.script_name,
+            of_host.subdomain,
+            of_host.url_scheme,
+            path,
+            environ["REQUEST_METHOD"],
+            query,
+        )
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         """Answer a request. Under another server than ours the response has begun when this returns."""
@@ -86,7 +147,7 @@ def create_app(
     if create and not is_flask_command():
         require_tracing(os.environ)
 
-    app = Application(__name__, static_folder=None)
+    app = Application(__name__)
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
 

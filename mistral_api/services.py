@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
 
@@ -34,8 +34,7 @@ from mistral_api.database.preparation import DatabasePreparation
 from mistral_api.database.probe import DatabaseProbe
 from mistral_api.database.query_times import SlowQueryLog, watch_queries
 from mistral_api.database.reads import DatabaseReads
-from mistral_api.delivery.deliverer import Deliverer
-from mistral_api.delivery.writer import DeliveryCounts
+from mistral_api.delivery.delivery_counts import DeliveryCounts
 from mistral_api.embedded.postgres import EmbeddedHealth
 from mistral_api.embeddings.embedder import Embedder
 from mistral_api.errors import ApiError
@@ -56,30 +55,34 @@ from mistral_api.observability.finished_request import FinishedRequests
 from mistral_api.observability.request_log import log_request
 from mistral_api.observability.server_health import ServerHealthReader
 from mistral_api.recording.deliverer_link import DelivererLink
+from mistral_api.recording.other_processes import SIBLING
 from mistral_api.recording.recorder import Recorder, RecordingPolicy, StartDelivery
-from mistral_api.responses.background import BackgroundRunner
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
+from mistral_api.responses.shared_background import background_runner
 from mistral_api.security.addresses import is_loopback
 from mistral_api.security.audit import AuditLog, Source, shown_path
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.request_head import RequestHead
+from mistral_api.security.shared_failures import failure_counter
 from mistral_api.settings import Settings
 from mistral_api.system.process_lock import ProcessLock
 from mistral_api.tracing.opening import open_tracer
 from mistral_api.tracing.trace import NO_TRACER, Tracer
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.image_fetcher import ImageFetcher
 from mistral_api.upstream.loaded_model import LoadedModels
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.ollama_models import OllamaModels
 from mistral_api.upstream.server_identity import ServerIdentity
-from mistral_api.upstream.slot_owners import Sharing
+from mistral_api.upstream.shared_slots import Sharing
 from mistral_api.upstream.text_limit import TextLimit
 from mistral_api.upstream.token_counter import TokenCounter
+
+if TYPE_CHECKING:
+    from mistral_api.delivery.deliverer import Deliverer
 
 log = logging.getLogger(__name__)
 
@@ -116,12 +119,12 @@ class Services:
         self.key_engine = self.preparation.guard(create_thread_engine(engine, settings), for_keys=True)
         self.key_watcher = KeyWatcher(self.key_ring, self.key_engine, self.key_mirror)
         self.shared_keys = SharedKeys(self.key_watcher, siblings)
-        self.gate = Gate(settings, self.key_ring, self._may_be_keyless)
+        self.gate = Gate(settings, self.key_ring, self._may_be_keyless, failure_counter(siblings))
         self.audit_log = AuditLog(settings.data_dir)
         self.finished_requests = FinishedRequests(log_request)
         self.gpu_monitor = GpuMonitor()
         self.deliverer = self._make_deliverer() if delivers else None
-        self.recorder = _recorder(settings, self.deliverer.start if self.deliverer else _link_to_deliverer)
+        self.recorder = _recorder(settings, self.deliverer.start if self.deliverer else _link_to_deliverer, siblings)
         self.model_servers = self._open_model_servers()
         main = self.model_servers.main
         self.database_probe = DatabaseProbe(engine)
@@ -136,7 +139,7 @@ class Services:
             self.recognition_index, self.recorder.newest_exchanges, engine, self.deletions.forget_deleted
         )
         self.sessions = SessionResolver(self.recognition, settings.session_headers or ())
-        self.rate_limits = rate_limits_from(settings)
+        self.rate_limits = rate_limits_from(settings, siblings)
         self.database_reads = DatabaseReads(engine)
         self.daily_tokens = DailyTokenReader(
             self.rate_limits.daily, self.database_reads, self.recorder.pending.all_ended
@@ -163,7 +166,8 @@ class Services:
             self.sessions,
             self.response_store,
             ContextResolver(self.response_store, self.history_reader, self.prompts, self.token_counter),
-            _background_runner(settings),
+            # One slot is always left to those who wait for their answer.
+            background_runner(max(1, settings.parallel - 1), siblings, self.deletions.forget_deleted),
         )
         self.deletions.on_retention, self.deletions.on_deleted = self._forget_before, self._forget_deleted
         self.metrics = self._make_metrics()
@@ -179,6 +183,8 @@ class Services:
         return None if self.embedded_postgres is None else self.embedded_postgres.health()
 
     def _make_deliverer(self) -> Deliverer:
+        from mistral_api.delivery.deliverer import Deliverer  # noqa: PLC0415 - of bin/serve another process delivers
+
         writer_engine = self.preparation.guard(create_thread_engine(self.engine, self.settings))
         return Deliverer(self.settings, writer_engine, self.engine, self.gpu_monitor.cards)
 
@@ -195,7 +201,7 @@ class Services:
 
     def _sharing(self) -> Sharing:
         """Return what says whether the slots are shared."""
-        return Sharing(lambda: self.gate.several_owners, self.recorder.other_processes.seen)
+        return Sharing(lambda: self.gate.several_owners, self.recorder.other_processes.seen, self.siblings)
 
     def _make_metrics(self) -> Metrics:
         """Return the metrics, told of every request and statement."""
@@ -308,10 +314,11 @@ class Services:
         self.deletions.forget_deleted()
 
     def _images(self) -> RemoteImages:
-        allowed = self.settings.allow_image_urls
-        return RemoteImages(
-            ImageFetcher(self.model_servers.watcher) if allowed else None, self.settings.max_request_bytes
-        )
+        if not self.settings.allow_image_urls:
+            return RemoteImages(None, self.settings.max_request_bytes)
+        from mistral_api.upstream.image_fetcher import ImageFetcher  # noqa: PLC0415 - most servers fetch no images
+
+        return RemoteImages(ImageFetcher(self.model_servers.watcher), self.settings.max_request_bytes)
 
     def _clear_answers(self) -> None:
         if self.answers is not None:
@@ -350,7 +357,7 @@ def _key_mirror(settings: Settings, engine: Engine) -> KeyMirror:
     return KeyMirror(settings.data_dir, database)
 
 
-def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
+def _recorder(settings: Settings, start_delivery: StartDelivery, siblings: Siblings) -> Recorder:
     policy = RecordingPolicy(
         settings.store_content,
         settings.store_attachment_bytes,
@@ -358,17 +365,12 @@ def _recorder(settings: Settings, start_delivery: StartDelivery) -> Recorder:
         keeps_unstored=settings.store_false == "conversation",
         synced=settings.journal_sync == "full",
     )
-    return Recorder(settings.data_dir / "journal", policy, start_delivery)
+    return Recorder(settings.data_dir / "journal", policy, start_delivery, SIBLING if siblings.first else "")
 
 
 def _link_to_deliverer(path: Path, _lock: ProcessLock) -> DelivererLink:
     """Return the way to the process that delivers the journal at ``path`` (``StartDelivery``)."""
     return DelivererLink(path.parent)
-
-
-def _background_runner(settings: Settings) -> BackgroundRunner:
-    """Return the runner of responses in the background. One slot is always left to those who wait for their answer."""
-    return BackgroundRunner(max(1, settings.parallel - 1))
 
 
 def services_of(extensions: Mapping[str, Any]) -> Services:

@@ -1,11 +1,11 @@
 /* A fake model server that speaks llama.cpp's protocol as fast as a socket allows: one thread, one epoll.
 
-   engine [--port N] [--tokens N] [--rate N] [--wait-ms N] [--context N] [--die-with-parent 1]
+   engine [--port N] [--tokens N] [--rate N] [--wait-ms N] [--context N] [--distinct 1] [--die-with-parent 1]
 
    It prints its port, and serves loopback until it, or with --die-with-parent its parent, is ended: GET /health,
    /v1/models, /props, /slots, /metrics; POST /v1/chat/completions, /v1/completions, /apply-template, /tokenize. An
    answer has `--tokens` tokens, or as many as the request's max_tokens says, at `--rate` tokens a second (0: all at
-   once), the first after `--wait-ms`. Words `tokens=N`, `rate=N` and `wait=N` in the text of a request count more, so
+   once), the first after `--wait-ms`. With --distinct the first word of each answer is another one. Words `tokens=N`, `rate=N` and `wait=N` in the text of a request count more, so
    that they pass any proxy. */
 #include "common.h"
 
@@ -33,6 +33,7 @@ struct connection {
 static struct {
     long tokens, context;
     double rate, wait;
+    bool distinct;
 } settings;
 static int poller;
 static long generations;
@@ -119,12 +120,18 @@ static void add_identity(struct buffer *out, const struct generation *now, const
                   (long)time(NULL), now->legacy ? "cmpl-" : "chatcmpl-", now->number, object);
 }
 
+/* Add a token of an answer, as it stands in JSON. */
+static void add_token(struct buffer *out, const struct generation *now, long token) {
+    if (token == 0 && settings.distinct) buffer_format(out, " word%ld", now->number);
+    else buffer_add(out, WORD, sizeof WORD - 1);
+}
+
 static void send_whole(struct connection *connection) {
     struct generation *now = &connection->now;
     struct buffer body = {0};
     buffer_format(&body, "{\"choices\":[{\"finish_reason\":\"length\",\"index\":0,");
     buffer_format(&body, now->legacy ? "\"text\":\"" : "\"message\":{\"role\":\"assistant\",\"content\":\"");
-    for (long token = 0; token < now->tokens; token++) buffer_add(&body, WORD, sizeof WORD - 1);
+    for (long token = 0; token < now->tokens; token++) add_token(&body, now, token);
     buffer_format(&body, now->legacy ? "\"}]" : "\"}}]");
     add_identity(&body, now, now->legacy ? "text_completion" : "chat.completion");
     add_usage(&body, now->tokens);
@@ -153,8 +160,13 @@ static void send_token(struct connection *connection, struct buffer *events) {
         add_event(events, now, "\"delta\":{\"role\":\"assistant\",\"content\":null}", "null");
         buffer_add(events, "}\n\n", 3);
     }
-    now->sent++;
-    add_event(events, now, now->legacy ? "\"text\":\" word\"" : "\"delta\":{\"content\":\" word\"}", "null");
+    static struct buffer token, delta;
+    token.start = token.end = delta.start = delta.end = 0;
+    add_token(&token, now, now->sent++);
+    buffer_add(&token, "", 1);
+    buffer_format(&delta, now->legacy ? "\"text\":\"%s\"" : "\"delta\":{\"content\":\"%s\"}", buffer_head(&token));
+    buffer_add(&delta, "", 1);
+    add_event(events, now, buffer_head(&delta), "null");
     if (now->timings) add_timings(events, now, now->sent);
     buffer_add(events, "}\n\n", 3);
     add_chunk(&connection->out, events);
@@ -405,6 +417,7 @@ int main(int count, char **words) {
     settings.rate = number_option(count, words, "--rate", 0);
     settings.wait = number_option(count, words, "--wait-ms", 0) / 1000;
     settings.context = (long)number_option(count, words, "--context", 1 << 20);
+    settings.distinct = number_option(count, words, "--distinct", 0) > 0;
     if (number_option(count, words, "--die-with-parent", 0) > 0) prctl(PR_SET_PDEATHSIG, SIGTERM);
     raise_file_limit();
     poller = epoll_create1(EPOLL_CLOEXEC);

@@ -4,11 +4,11 @@
        Each client sends its next request when the last one has been answered, over one connection.
    load streams --port N --body FILE [--clients N] [--deadline N] [--spread N]
        Each client sends one request, all at once (or spread over so many seconds), and reads its events.
-   load hold --port N [--body FILE] [--clients N]
+   load hold --port N [--body FILE] [--clients N] [--answered 1]
        Each client opens a connection, sends its request if there is one, and waits until standard input ends.
 
    All take --path and --header (at most one, such as "Authorization: Bearer x"). Standard output has one JSON object;
-   of `hold` a line `ready` before. Times are milliseconds. */
+   of `hold` a line `ready` before: once all are connected, or with --answered, answered. Times are milliseconds. */
 #include "common.h"
 
 enum mode { REQUESTS, STREAMS, HOLD };
@@ -318,7 +318,7 @@ static void read_streams(struct client *clients, size_t count, double deadline, 
     printf("}\n");
 }
 
-static void hold_connections(struct client *clients, size_t count) {
+static void hold_connections(struct client *clients, size_t count, enum phase held) {
     double began = now();
     struct epoll_event event = {.events = EPOLLIN | EPOLLHUP, .data.ptr = NULL};
     fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK);
@@ -331,7 +331,7 @@ static void hold_connections(struct client *clients, size_t count) {
     for (char byte; read(STDIN_FILENO, &byte, 1) != 0;) {
         handle_events(now() + 0.05);
         size_t waiting = 0;
-        for (size_t index = 0; !said && index < count; index++) waiting += clients[index].phase >= HEAD;
+        for (size_t index = 0; !said && index < count; index++) waiting += clients[index].phase >= held;
         if (!said && waiting == count) {
             said = true;
             printf("ready\n");
@@ -378,7 +378,7 @@ int main(int count, char **words) {
     active = clients;
     double seconds = number_option(count, words, "--seconds", 5);
     if (mode == REQUESTS) send_requests(all, clients, seconds, number_option(count, words, "--warm-up", 1));
-    else if (mode == HOLD) hold_connections(all, clients);
+    else if (mode == HOLD) hold_connections(all, clients, number_option(count, words, "--answered", 0) > 0 ? FINISHED : HEAD);
     else read_streams(all, clients, number_option(count, words, "--deadline", 60),
                       number_option(count, words, "--spread", 0));
     return 0;

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mistral_api.constraints.schemas.admission import enforced_constraints
 from mistral_api.constraints.trial_model import vocabulary_version, write_trial_model
 from mistral_api.constraints.trial_process import TrialProcess, Verdict
 from mistral_api.constraints.trial_queue import TrialQueue, too_busy
@@ -127,6 +126,8 @@ class ConstraintGate:
         schemas = [*find_schemas(body), *(each for each in others if isinstance(each, PlacedSchema))]
         if not schemas or not self._enforces():
             return [*(schema_constraint(each.path, each.schema) for each in schemas), *grammars]
+        from mistral_api.constraints.schemas.admission import enforced_constraints  # noqa: PLC0415 - brings 1 MB
+
         return [*enforced_constraints(schemas, body, forced=forced), *grammars]
 
     def _as_admitted(self, constraint: Constraint) -> Admitted:

@@ -77,6 +77,12 @@ _PLACEHOLDER = re.compile(r"\{\{.*\}\}|\$\{.*\}|<[^<>]*>")
 _UNSAVED_CHATS = ("temporary:", "local:", "channel:")
 # The client by the beginning of its User-Agent, in lower case.
 _USER_AGENTS = {"claude-cli/": "claude-code", "codex": "codex", "opencode/": "opencode", "qwencode/": "qwen-code"}
+_KNOWN_AGENTS = tuple(_USER_AGENTS)
+# The headers in which clients name sessions, those of Codex aside, which count only where the request is its own.
+_SESSION_HEADERS = frozenset((
+    "x-session-id", "x-claude-code-session-id", "x-openwebui-chat-id", "x-librechat-conversation-id",
+    "x-opencode-session", "x-litellm-session-id", "x-conversation-id",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +101,12 @@ class ClientSession:
 class RequestHeaders:
     """The headers of one request, by names in any case and with ``_`` or ``-``; absent ones are empty."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_client", "_values")
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._values = {_header_key(name): value.strip() for name, value in headers.items()}
+        # The name of the program, once it was looked for; in a list of its own, since it may be None.
+        self._client: list[str | None] = []
 
     @classmethod
     def of(cls, headers: Headers) -> RequestHeaders:
@@ -112,6 +120,21 @@ class RequestHeaders:
 
     def __getitem__(self, name: str) -> str:
         return self._values.get(_header_key(name), "")
+
+    def value(self, name: str) -> str:
+        """Return a header by its name in lower case and with ``-``, which is sooner found than in any form."""
+        return self._values.get(name, "")
+
+    @property
+    def client(self) -> str | None:
+        """The name of the program that sent the request, None for one not known here."""
+        if not self._client:
+            self._client.append(_client(self))
+        return self._client[0]
+
+    def name_no_session(self) -> bool:
+        """Return whether none of the headers of clients is there in which a session is named."""
+        return self._values.keys().isdisjoint(_SESSION_HEADERS)
 
     def any_begins(self, prefix: str) -> bool:
         """Return whether the name of any header begins with a prefix, in lower case."""
@@ -136,7 +159,10 @@ def find_client_session(
     ``payload`` is the body as the client sent it, before any translation; ``session_headers`` is the setting
     ``SESSION_HEADERS``. Values that say that there is no session yet are passed over.
     """
-    for value, client in _candidates(RequestHeaders.of(headers), payload, session_headers):
+    sent = RequestHeaders.of(headers)
+    if not session_headers and sent.name_no_session() and "metadata" not in payload and sent.client != "codex":
+        return None  # most requests
+    for value, client in _candidates(sent, payload, session_headers):
         session_id = make_session_id(value) if value else None
         if session_id:
             return ClientSession(session_id, client)
@@ -145,7 +171,7 @@ def find_client_session(
 
 def find_client(headers: Headers) -> str | None:
     """Return the name of the program that sent a request, by its headers; None for one not known here."""
-    return _client(RequestHeaders.of(headers))
+    return RequestHeaders.of(headers).client
 
 
 def make_session_id(value: str) -> str | None:
@@ -169,7 +195,7 @@ def _candidates(
     headers: RequestHeaders, payload: Mapping[str, object], session_headers: Sequence[str]
 ) -> Iterator[tuple[str, str | None]]:
     """Yield the values that may name the session, each with its client, the most certain first."""
-    sender = _client(headers)
+    sender = headers.client
     for name in (*session_headers, "X-Session-Id"):
         yield headers[name], sender
     yield _claude_code_session(headers, payload), "claude-code"
@@ -184,12 +210,14 @@ def _candidates(
 
 
 def _client(headers: RequestHeaders) -> str | None:
-    if headers["originator"].lower().startswith("codex") or headers.any_begins("x-codex-"):
+    if headers.value("originator").lower().startswith("codex") or headers.any_begins("x-codex-"):
         return "codex"
-    if headers["X-OpenWebUI-Chat-Id"]:
+    if headers.value("x-openwebui-chat-id"):
         return "open-webui"
-    agent = headers["User-Agent"].lower()
-    return next((client for beginning, client in _USER_AGENTS.items() if agent.startswith(beginning)), None)
+    agent = headers.value("user-agent").lower()
+    if not agent.startswith(_KNOWN_AGENTS):
+        return None
+    return next(client for beginning, client in _USER_AGENTS.items() if agent.startswith(beginning))
 
 
 def _claude_code_session(headers: RequestHeaders, payload: Mapping[str, object]) -> str:

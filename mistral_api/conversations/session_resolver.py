@@ -39,7 +39,7 @@ class Sender:
         known = find_client(headers)
         if known is not None:
             return known
-        product = _PRODUCT.match(headers["User-Agent"])
+        product = _PRODUCT.match(headers.value("user-agent"))
         return product[0].lower() if product else None
 
 

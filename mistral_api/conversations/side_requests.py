@@ -154,9 +154,9 @@ def _is_summary_text(role: str, text: str) -> bool:
 
 
 def _has_side_headers(headers: RequestHeaders) -> bool:
-    turn = _turn_metadata(headers["x-codex-turn-metadata"])
+    turn = _turn_metadata(headers.value("x-codex-turn-metadata"))
     return (
-        headers["x-openai-subagent"] in _SIDE_SUBAGENTS
+        headers.value("x-openai-subagent") in _SIDE_SUBAGENTS
         or turn.get("request_kind", "") not in _MAIN_KINDS
         or turn.get("thread_source") == "thread_title"
     )

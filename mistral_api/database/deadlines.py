@@ -18,6 +18,8 @@ from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
+from mistral_api.event_loop.blocking import blocking
+
 # The server cancels a statement that takes longer than this (milliseconds); we give up a little later.
 STATEMENT_TIMEOUT_MS = 30_000
 ANSWER_TIMEOUT_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 5
@@ -109,4 +111,5 @@ def _is_ready(descriptor: int, events: int, seconds: float) -> bool:
     """Wait until a descriptor can be read or written; return False after ``seconds``."""
     with _Selector() as selector:
         selector.register(descriptor, events)
-        return bool(selector.select(timeout=None if seconds == float("inf") else seconds))
+        with blocking():
+            return bool(selector.select(timeout=None if seconds == float("inf") else seconds))

@@ -13,9 +13,10 @@ from sqlalchemy import Engine
 
 from mistral_api.control.saved_caches import delete_unused
 from mistral_api.conversations.deletion_notices import DeletionNotices
+from mistral_api.delivery.delivery_counts import DeliveryCounts
 from mistral_api.delivery.gpu_sampler import GpuSampler
 from mistral_api.delivery.housekeeping import Housekeeping
-from mistral_api.delivery.writer import DeliveryCounts, DeliveryRole, Writer
+from mistral_api.delivery.writer import DeliveryRole, Writer
 from mistral_api.hardware.nvml import Card
 from mistral_api.settings import Settings
 from mistral_api.system.process_lock import ProcessLock

@@ -33,6 +33,7 @@ from mistral_api.database.errors import (
     warn_of_absence,
 )
 from mistral_api.delivery.batch_inserter import BatchInserter
+from mistral_api.delivery.delivery_counts import DeliveryCounts
 from mistral_api.recording.backlog import Backlog, JournalEntry
 from mistral_api.recording.deliverer_link import DELIVERER, DelivererLink, DelivererListener
 from mistral_api.recording.journal import WRITER_LOCK_FILE
@@ -52,20 +53,6 @@ KNOWN_ABSENCE_RETRY_SECONDS = 2.0
 GATHER_SECONDS = 0.25
 # How often a process that does not deliver tries to take over, and one that does looks at the others.
 TAKE_OVER_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class DeliveryCounts:
-    """What the writers of this process have done since its start. Their thread alone changes it.
-
-    ``batches``: transactions that were committed; ``delivered``: exchanges in them; ``failures``: attempts that failed
-    and are repeated; ``rejected``: exchanges that PostgreSQL will never take.
-    """
-
-    batches: int = 0
-    delivered: int = 0
-    failures: int = 0
-    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,8 +318,7 @@ class EventLoop:
 
     def _take_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while self._wake_receiver.recv(4096):
-                pass
+            self._wake_receiver.recv(4096)  # what is left, if it ever is so much, wakes the loop once more
         # Only now: whoever saw it set has sent nothing, and is called in this turn; whoever sees it unset sends a byte.
         # The other way around a byte could be taken whose sender had set it again, and nobody sent another one.
         self._woken = False

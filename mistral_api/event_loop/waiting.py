@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import TypeVar
 
+from mistral_api.event_loop.blocking import blocking
 from mistral_api.event_loop.task import Task, current_task, has_input
 
 T = TypeVar("T")
@@ -57,11 +58,12 @@ def forget(connection: socket.socket) -> None:
 
 
 def _poll(connection: socket.socket, seconds: float | None, *, writing: bool) -> bool:
-    if sys.platform == "win32":
-        return _select(connection, seconds, writing=writing)
-    poller = select.poll()
-    poller.register(connection, select.POLLOUT if writing else select.POLLIN)
-    return bool(poller.poll(None if seconds is None else max(0, seconds) * 1000))
+    with blocking():
+        if sys.platform == "win32":
+            return _select(connection, seconds, writing=writing)
+        poller = select.poll()
+        poller.register(connection, select.POLLOUT if writing else select.POLLIN)
+        return bool(poller.poll(None if seconds is None else max(0, seconds) * 1000))
 
 
 def _select(connection: socket.socket, seconds: float | None, *, writing: bool) -> bool:
@@ -82,7 +84,8 @@ def sleep(seconds: float) -> None:
     """Wait for some time."""
     task = current_task()
     if task is None:
-        time.sleep(seconds)
+        with blocking():
+            time.sleep(seconds)
     else:
         Signal().wait(seconds)
 
@@ -158,7 +161,8 @@ class Signal:
         held = threading.Lock()
         held.acquire()
         if self._add(held.release):
-            held.acquire(timeout=-1 if seconds is None else max(0.0, seconds))
+            with blocking():
+                held.acquire(timeout=-1 if seconds is None else max(0.0, seconds))
             self._remove(held.release)
         return self._is_set
 

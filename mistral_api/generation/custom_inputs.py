@@ -9,8 +9,6 @@ from typing import Any
 from mistral_api.conversations.tool_items import INPUT
 from mistral_api.errors import InvalidRequest
 from mistral_api.grammars.errors import InvalidSyntax, Untranslatable
-from mistral_api.grammars.lark import lark_pattern, lark_text_grammar
-from mistral_api.grammars.patterns import text_grammar, whole_string_pattern
 from mistral_api.grammars.request_budget import charged, seconds_left
 from mistral_api.grammars.sized_cache import SizedCache
 from mistral_api.grammars.time_limit import time_limit
@@ -20,8 +18,6 @@ from mistral_api.wire.constraint_cost import TOO_COSTLY
 from mistral_api.wire.constraint_places import Constraint, PlacedSchema, grammar_constraint
 
 _TEXT: JsonObject = {"type": "string"}
-# To a pattern, and to a grammar in GBNF, which can say more.
-_TRANSLATIONS = {"lark": (lark_pattern, lark_text_grammar), "regex": (whole_string_pattern, text_grammar)}
 _SYNTAXES = {"lark": "grammar in lark", "regex": "regular expression"}
 
 
@@ -73,7 +69,9 @@ def _require_time() -> None:
 
 
 def _new_form(syntax: str, definition: str) -> InputForm:
-    pattern_of, grammar_of = _TRANSLATIONS[syntax]
+    from mistral_api.grammars.translations import TRANSLATIONS  # noqa: PLC0415 - brings 1 MB
+
+    pattern_of, grammar_of = TRANSLATIONS[syntax]
     try:
         pattern = _unless_untranslatable(pattern_of, definition)
         return InputForm(pattern) if pattern else InputForm(grammar=_unless_untranslatable(grammar_of, definition))

@@ -3,6 +3,8 @@
 A schema stays one for llama.cpp's own converter wherever that can say it. The converter also knows where a reasoning
 model's thinking ends and its answer begins. A grammar of ours does not, so with one the model is asked not to think; a
 template that begins the thinking by itself gets a grammar in which the answer follows on it.
+
+The plan of a request without a schema does not load this module, which brings the compiler of schemas.
 """
 
 from __future__ import annotations
@@ -33,11 +35,6 @@ _TEMPLATE_FIELDS = ("messages", "tools", "chat_template_kwargs", "add_generation
 _ROOT = re.compile(r'("(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\])|(?<![\w-])root(?![\w-])')
 # What templates begin a model's thinking with.
 _OPEN_THINKING = re.compile(r"<(think|thinking|thought|reasoning|seed:think)>\s*\Z")
-
-
-def has_schemas(request: ChatPayload) -> bool:
-    """Return whether a request has a field that may hold a JSON schema."""
-    return bool(request.get("tools") or request.get("response_format") or request.get("json_schema"))
 
 
 def enforce_schemas(request: ChatPayload, query: Query, *, chat: bool) -> ChatPayload:

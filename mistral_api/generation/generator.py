@@ -35,7 +35,8 @@ from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
-from mistral_api.upstream.slot_owners import PlacedRequest, PromptSource
+from mistral_api.upstream.slot_owners import PlacedRequest
+from mistral_api.upstream.slot_table import PromptSource
 from mistral_api.upstream.sse import ChunkStream, SSEStream
 from mistral_api.upstream.transcript import Transcript
 from mistral_api.wire import load

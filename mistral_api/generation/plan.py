@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mistral_api.errors import ModelServerFailed
 from mistral_api.generation.deprecated_functions import FunctionCallStage, functions_to_tools
 from mistral_api.generation.endpoint import COMPLETION, OWN_FIELDS, Endpoint
-from mistral_api.generation.enforced_schemas import Query, enforce_call, enforce_schemas, has_schemas
 from mistral_api.generation.forced_tool_calls import (
     ForcedToolChoice,
     filter_allowed_tools,
@@ -26,6 +25,9 @@ from mistral_api.generation.tool_kind_stage import ToolKindStage
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatPayload
 from mistral_api.upstream.request_limits import RequestLimits
+
+if TYPE_CHECKING:
+    from mistral_api.generation.enforced_schemas import Query
 
 _UINT32 = 2**32
 _LOGPROBS = ("logprobs", "top_logprobs", "post_sampling_probs")
@@ -96,7 +98,9 @@ def make_plan(endpoint: Endpoint, wanted: PlanRequest, traits: UpstreamTraits, q
     if llama_cpp and not endpoint.dialect.llama_cpp:
         # Its own dialect counts the tokens in every event. Here its measurements do: see ``upstream.token_tally``.
         upstream["timings_per_token"] = True
-    if has_schemas(upstream) and traits.llama_cpp():
+    if _has_schemas(upstream) and traits.llama_cpp():
+        from mistral_api.generation.enforced_schemas import enforce_schemas  # noqa: PLC0415 - brings 1 MB
+
         upstream = enforce_schemas(upstream, query, chat=endpoint.chat)
     plan = GenerationPlan([upstream], own_seed=seed)
     if endpoint.chat:
@@ -105,6 +109,11 @@ def make_plan(endpoint: Endpoint, wanted: PlanRequest, traits: UpstreamTraits, q
     elif endpoint.upstream_path == COMPLETION.path and traits.llama_cpp():
         _plan_completion(plan, traits, query)
     return plan
+
+
+def _has_schemas(request: ChatPayload) -> bool:
+    """Return whether a request has a field that may hold a JSON schema."""
+    return bool(request.get("tools") or request.get("response_format") or request.get("json_schema"))
 
 
 def _plan_forms(
@@ -147,6 +156,8 @@ def _plan_chat(plan: GenerationPlan, traits: UpstreamTraits, query: Query, catal
     if not (several or logprobs or forced) or not traits.llama_cpp():
         return
     if forced:
+        from mistral_api.generation.enforced_schemas import enforce_call  # noqa: PLC0415 - brings 1 MB
+
         request = enforce_call(request, forced, query)
     if logprobs:
         request = _with_probabilities(request, alternatives)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mistral_api.errors import InvalidRequest
 from mistral_api.payload_types.chat import ChatMessage, ContentPart
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.image_fetcher import FetchBudget, ImageFetcher, ImageNotFetched
+from mistral_api.upstream.fetch_budget import FetchBudget, ImageNotFetched
 from mistral_api.upstream.media_addresses import MediaAddress, address_refused, media_addresses, path_of
+
+if TYPE_CHECKING:
+    from mistral_api.upstream.image_fetcher import ImageFetcher
 
 _SHOWN_CHARACTERS = 200
 

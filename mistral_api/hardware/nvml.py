@@ -1,13 +1,16 @@
 """Readings of NVIDIA cards through NVIDIA's management library (NVML).
 
 What the functions mean and which errors they give is in NVIDIA's "NVML API Reference Guide". They are called through
-NVIDIA's own bindings (``nvidia-ml-py``, module ``pynvml``), imported with the first reading: they take about 3 MB.
+NVIDIA's own bindings (``nvidia-ml-py``, module ``pynvml``). They take about 3 MB, so they are imported with the first
+reading, where there is a driver.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import logging
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # How often a missing driver, or a card that is gone, is looked for: opening NVML may take seconds.
 RETRY_SECONDS = 30.0
+# The driver's library. On Windows only the bindings know its places.
+_LIBRARY = "libnvidia-ml.so.1"
 
 # After these errors a card is gone until NVML is opened anew. Any other error means that one figure is not available.
 _GONE_ERRORS = (
@@ -90,6 +95,9 @@ class NvmlSession:
         if time.monotonic() < self._next_open_at:
             return False
         self._next_open_at = time.monotonic() + self._retry_seconds
+        if not _has_library():
+            self._log_once(f"no GPU readings: there is no {_LIBRARY}")
+            return False
         self._nvml = importlib.import_module("pynvml")
         try:
             self._nvml.nvmlInit()
@@ -172,3 +180,14 @@ class NvmlSession:
             if error.value in {getattr(self._nvml, f"NVML_ERROR_{name}") for name in _GONE_ERRORS}:
                 raise
             return None
+
+
+def _has_library() -> bool:
+    """Return whether the driver's library can be loaded; where that is not known, True."""
+    if sys.platform == "win32":
+        return True
+    try:
+        ctypes.CDLL(_LIBRARY)
+    except OSError:
+        return False
+    return True

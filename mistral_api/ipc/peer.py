@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 # How long an answer is waited for.
 CALL_SECONDS = 10.0
-# How much is read at a time, so that others get their turn.
-READ_BYTES = 1 << 18
+# How much is read at a time, so that others get their turn. Less than what the allocator maps anew each time.
+READ_BYTES = 1 << 16
 # Of more bytes that the other process does not take it is taken for hung.
 MOST_UNSENT_BYTES = 256 << 20
 _LENGTH = struct.Struct("!I")
@@ -179,7 +179,10 @@ class Peer:
         self._read()
 
     def _read(self) -> bool:
-        """Read some of what has come, and do it. Return whether there may be more."""
+        """Read some of what has come, and do it. Return whether more had come already.
+
+        What comes meanwhile does not count: whoever catches up with a process that never pauses would do so for ever.
+        """
         with self._reading:
             if self._ended:
                 return False
@@ -194,7 +197,7 @@ class Peer:
                 self._do_messages()
         if not data:
             self._end()
-        return bool(data)
+        return len(data) == READ_BYTES
 
     def _do_messages(self) -> None:
         """Do what whole messages ask. The lock is held."""

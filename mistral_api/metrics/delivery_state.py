@@ -13,7 +13,7 @@ from prometheus_client.core import Metric
 from sqlalchemy import Engine
 
 from mistral_api.database.query_times import PoolState, pool_state
-from mistral_api.delivery.writer import DeliveryCounts
+from mistral_api.delivery.delivery_counts import DeliveryCounts
 from mistral_api.metrics.families import counted, counter, gauge, measured
 
 

@@ -186,7 +186,7 @@ class ProcessCounts:
         if time.monotonic() < self._company_until:
             return True
         try:
-            if not process.sees_others(without_role=DELIVERER):
+            if not process.sees_others(without_roles=(DELIVERER,)):
                 return False
         except OSError:  # filelock's Timeout is one
             return True

@@ -12,7 +12,7 @@ import psutil
 from prometheus_client.core import Metric
 from sqlalchemy import Engine
 
-from mistral_api.delivery.writer import DeliveryCounts
+from mistral_api.delivery.delivery_counts import DeliveryCounts
 from mistral_api.metrics.delivery_state import delivery_families, pool_families, process_families
 from mistral_api.metrics.families import counted, gauge, measured
 from mistral_api.observability.finished_request import FinishedRequests

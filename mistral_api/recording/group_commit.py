@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from mistral_api.event_loop.blocking import blocking
 from mistral_api.event_loop.task import Loop, Task, current_task
 from mistral_api.event_loop.waiting import Signal
 
@@ -218,7 +219,8 @@ class GroupCommit:
         if not group:
             return
         try:
-            self._commit(group, time.monotonic() + BUSY_TIMEOUT_SECONDS)
+            with blocking() if self._synced else contextlib.nullcontext():
+                self._commit(group, time.monotonic() + BUSY_TIMEOUT_SECONDS)
         finally:
             self._end_turn()
             for write in group:

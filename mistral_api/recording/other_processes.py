@@ -9,6 +9,9 @@ from collections.abc import Callable
 from mistral_api.event_loop import waiting
 from mistral_api.event_loop.waiting import Signal
 
+# The role in the process lock (:class:`mistral_api.system.process_lock.ProcessLock`) of an API process that shares the
+# memory of another one (API_PROCESSES). It ends with that one, which has no role: who sees that one has seen them all.
+SIBLING = "sibling-"
 # How long it is believed.
 FRESH_SECONDS = 1.0
 # How long a request waits for another one's look.

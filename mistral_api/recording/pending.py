@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # The decoded exchanges that stay in memory, by their size in the journal. The objects take a few times as much.
 MAX_CACHED_BYTES = 16 << 20
+# From so many decoded exchanges on, those that have been delivered are looked for.
+LEAST_SWEPT = 64
 # So many stored objects of an owner are laid over PostgreSQL's list.
 MAX_LISTED_OBJECTS = 1000
 
@@ -40,6 +42,7 @@ _ENDED = "SELECT position FROM endings LIMIT ?"
 _OF_OWNER = "FROM endings WHERE session >= ? AND session < ?"
 _NEWEST = f"SELECT position {_OF_OWNER} ORDER BY ended_at DESC, position DESC LIMIT ?"
 _SESSIONS = f"SELECT session {_OF_OWNER} GROUP BY session ORDER BY max(ended_at) DESC LIMIT ?"
+_FIRST = "SELECT min(position) FROM endings"
 _BLOBS = "SELECT opening, outcome FROM endings JOIN exchanges USING (position) WHERE position = ?"
 
 
@@ -132,6 +135,9 @@ class PendingExchanges:
                 exchange = None if blobs is None else self._cache.add(position, *blobs)
             if exchange is not None:
                 yield exchange
+        if self._cache.is_due:
+            (first,) = connection.execute(_FIRST).fetchone()
+            self._cache.drop_before(first)
 
     def _read(self, read: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
         with self._lock:
@@ -175,6 +181,19 @@ class _DecodedExchanges:
         self._max_bytes = max_bytes
         self._entries: OrderedDict[int, tuple[Exchange | None, int]] = OrderedDict()
         self._bytes = 0
+        self._swept_at = LEAST_SWEPT
+
+    @property
+    def is_due(self) -> bool:
+        """Whether twice as many have come as stayed at the last :meth:`drop_before`."""
+        return len(self._entries) >= self._swept_at
+
+    def drop_before(self, first: int | None) -> None:
+        """Drop those before the first position that the journal still has (None: it has none)."""
+        for position in [each for each in self._entries if first is None or each < first]:
+            _, freed = self._entries.pop(position)
+            self._bytes -= freed
+        self._swept_at = max(LEAST_SWEPT, 2 * len(self._entries))
 
     def get(self, position: int) -> Exchange | None:
         if position not in self._entries:

@@ -30,7 +30,7 @@ from mistral_api.recording.deliverer_link import DELIVERER
 from mistral_api.recording.exchange import Exchange, without_large_attachments
 from mistral_api.recording.journal import Journal, prepare_journal
 from mistral_api.recording.newest_exchanges import newest_exchanges
-from mistral_api.recording.other_processes import OtherProcesses
+from mistral_api.recording.other_processes import SIBLING, OtherProcesses
 from mistral_api.recording.pending import PendingExchanges
 from mistral_api.recording.stored_object import object_key, object_key_of
 from mistral_api.system.logs import ThrottledWarning
@@ -85,9 +85,10 @@ class RecordingState:
 class Recorder:
     """Owns the journal and the threads on it from :meth:`start` to :meth:`close`. Safe to use from many threads."""
 
-    def __init__(self, folder: Path, policy: RecordingPolicy, start_delivery: StartDelivery) -> None:
-        """``folder`` is the journal's; ``start_delivery`` is called each time that the journal is opened."""
-        self._folder = folder
+    def __init__(self, folder: Path, policy: RecordingPolicy, start_delivery: StartDelivery, role: str = "") -> None:
+        """``folder`` is the journal's; ``start_delivery`` is called each time that the journal is opened; ``role``: of
+        this process, in its lock."""
+        self._folder, self._role = folder, role
         self._policy = policy
         self._start_delivery = start_delivery
         self._lock = threading.Lock()
@@ -99,7 +100,7 @@ class Recorder:
         self._rewriting = threading.Lock()
         self.pending = PendingExchanges(lambda: [exchange for _, exchange in self._unwritten.copy()])
         self._retry_at = float("-inf")
-        # Whether other processes serve requests too.
+        # Whether strangers serve requests too: other processes than those that share our memory.
         self.other_processes = OtherProcesses(self._sees_other_processes)
         self._warn = ThrottledWarning(log)
         # The names of models in requests that were refused.
@@ -120,7 +121,7 @@ class Recorder:
 
     def _new_session(self) -> JournalSession:
         """Open the journal, for readers too. Raises OSError or sqlite3.Error."""
-        session = JournalSession(self._folder, self._start_delivery, synced=self._policy.synced)
+        session = JournalSession(self._folder, self._start_delivery, synced=self._policy.synced, role=self._role)
         try:
             self.pending.open(session.path)
         except sqlite3.Error:
@@ -130,7 +131,7 @@ class Recorder:
 
     def _sees_other_processes(self) -> bool:
         session = self._session
-        return session is None or session.lock.sees_others(without_role=DELIVERER)
+        return session is None or session.lock.sees_others(without_roles=(DELIVERER, SIBLING))
 
     def _processes_changed(self) -> int | None:
         """Return what is another number whenever an API process has come or gone, None where nobody can tell."""
@@ -350,14 +351,15 @@ StartDelivery = Callable[[Path, ProcessLock], DeliveryHandle]
 class JournalSession:
     """The journal while this process has it open: its lock, its connections, and the threads that work on them."""
 
-    def __init__(self, folder: Path, start_delivery: StartDelivery, *, synced: bool) -> None:
-        """Open the journal in ``folder`` and start delivery. ``synced``: each write waits for the disk.
+    def __init__(self, folder: Path, start_delivery: StartDelivery, *, synced: bool, role: str = "") -> None:
+        """Open the journal in ``folder`` and start delivery. ``synced``: each write waits for the disk. ``role``: of
+        this process, in its lock.
 
         Raises OSError or sqlite3.Error.
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with ExitStack() as undo:
-            self.lock = undo.enter_context(closing(ProcessLock(folder)))
+            self.lock = undo.enter_context(closing(ProcessLock(folder, role)))
             self.path = prepare_journal(folder, alone=self.lock.is_alone())
             self.journal = undo.enter_context(closing(Journal(self.path, self.lock.name, synced=synced)))
             self.delivery = start_delivery(self.path, self.lock)

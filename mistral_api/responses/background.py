@@ -1,4 +1,7 @@
-"""Responses in the background: generated a few at a time, while their clients poll, follow or cancel them."""
+"""Responses in the background: generated a few at a time, while their clients poll, follow or cancel them.
+
+With several API processes each generates its own. :class:`OtherRunners` is what a process knows of those of the others.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,12 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
-from uuid import UUID
 
-from mistral_api.errors import ApiError, Unavailable
-from mistral_api.event_loop.waiting import Signal
-from mistral_api.payload_types.chat import ChatMessage
-from mistral_api.payload_types.responses import Response
-from mistral_api.responses.response_run import ResponseRun
-from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.errors import ClientClosedRequest
-from mistral_api.upstream.sse import split_events
+from mistral_api.errors import Unavailable
+from mistral_api.responses.background_response import BackgroundResponse, LiveResponse
 
 log = logging.getLogger(__name__)
 
@@ -27,131 +24,44 @@ MOST_WAITING_BYTES = 256 << 20
 # The events of so many ended responses can still be followed: the newest ones, while they take no more bytes.
 FOLLOWED_AFTER_END = 100
 MOST_EVENT_BYTES = 32 << 20
-# A comment is sent this often, which shows whether a follower is still there (HTML standard, section 9.2.7).
-PING_INTERVAL_SECONDS = 5.0
-_PING = b": ping\n\n"
 
 
-class BackgroundResponse:
-    """A response in the background: its events so far, for any number of followers."""
+def is_room(size: int, waiting: Sequence[int]) -> bool:
+    """Return whether a prompt of ``size`` bytes may wait beside those of these sizes."""
+    return not waiting or (len(waiting) < MOST_WAITING and sum(waiting) + size <= MOST_WAITING_BYTES)
 
-    def __init__(self, owner: str, run: ResponseRun, call: UpstreamCall, size: int) -> None:
-        """``size``: the bytes of the prompt."""
-        self.owner, self.size = owner, size
-        # Released at the end: it holds the whole prompt.
-        self._run: ResponseRun | None = run
-        self._response = run.response
-        self._call = call
-        self._lock = threading.Lock()
-        # Set at the next change, and replaced by another one.
-        self._changed = Signal()
-        self._events: list[bytes] = []
-        self._started = False
-        self.ended = False
-        self.event_bytes = 0
 
-    @property
-    def response(self) -> Response:
-        """The Response object as it is now."""
-        run = self._run
-        return self._response if run is None else run.response
+class OtherRunners:
+    """What a process knows of the responses in the background of the others. Here: there are no other processes."""
 
-    @property
-    def input(self) -> list[tuple[UUID, ChatMessage]] | None:
-        """The messages of its input, and their ids; None when it has ended: the store has them then."""
-        run = self._run
-        return None if run is None else run.input
+    def find(self, _owner: str, _response_id: str) -> LiveResponse | None:
+        """Return an owner's response that another process generates. Raises Unavailable."""
+        return None
 
-    def announce(self) -> None:
-        """Make the response's first events."""
-        if self._run is not None:
-            self._add(self._run.pipeline.first_events())
+    def require_known(self, _owner: str, _response_id: str) -> None:
+        """Raise Unavailable for a response whose process has ended, and whose end is not recorded yet."""
 
-    def generate(self) -> None:
-        """Generate the response, on the thread that calls this."""
-        run = self._claim()
-        if run is None:
-            return
-        try:
-            self._add(run.renderer.start())
-            for events in run.pipeline:
-                self._add(events, run if run.pipeline.exchange.ended else None)
-        finally:
-            self._end(run)
+    def has_room(self, size: int, waiting: Sequence[int]) -> bool:
+        """Return whether a prompt of ``size`` bytes may wait beside those of this process. Raises Unavailable."""
+        return is_room(size, waiting)
 
-    def cancel(self) -> None:
-        """End the response; one that has not begun ends at once."""
-        self.stop("client", ClientClosedRequest("The response was cancelled."))
+    def register(self, _owner: str, _response_id: str, _size: int) -> None:
+        """Have the others find a response of this process. Raises Unavailable."""
 
-    def stop(self, reason: str, error: ApiError) -> None:
-        """End the response for a reason that :class:`UpstreamCall` knows."""
-        self._call.cancel(reason)
-        self.stop_waiting(error)
+    def note_end(self, _response_id: str) -> None:
+        """Note that a response of this process has ended."""
 
-    def stop_waiting(self, error: ApiError) -> None:
-        """End the response if its generation has not begun."""
-        run = self._claim()
-        if run is None:
-            return
-        try:
-            self._add(run.pipeline.fail(error))
-        finally:
-            self._end(run)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until the response has ended, for at most ``seconds``. Return whether it has."""
-        self._wait_for(lambda: self.ended, seconds)
-        return self.ended
-
-    def _wait_for(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Wait until a condition holds, for at most ``seconds``; a task or a thread may call this."""
-        deadline = time.monotonic() + seconds
-        while True:
-            changed = self._changed
-            left = deadline - time.monotonic()
-            if condition() or left <= 0:
-                return
-            changed.wait(left)
-
-    def follow(self, after: int = -1) -> Iterator[bytes]:
-        """Yield the events after that sequence number, as they come, to the last one."""
-        sent, ended = after + 1, False
-        while not ended:
-            events, ended = self._since(sent)
-            sent += len(events)
-            yield from events or ([] if ended else [_PING])
-
-    def _since(self, number: int) -> tuple[list[bytes], bool]:
-        """Wait a while for the events from that number on. Return them, and whether they are the last ones."""
-        self._wait_for(lambda: self.ended or len(self._events) > number, PING_INTERVAL_SECONDS)
-        with self._lock:
-            return self._events[number:], self.ended
-
-    def _claim(self) -> ResponseRun | None:
-        """Return the run to the first caller, who must bring it to its end; None to all others."""
-        with self._lock:
-            first, self._started = not self._started, True
-        return self._run if first else None
-
-    def _add(self, events: bytes, ended_run: ResponseRun | None = None) -> None:
-        """Add events. With the last ones, after which clients may continue the response, its run has ended."""
-        with self._lock:
-            self._events += [event + b"\n\n" for event in split_events(events)]
-            self.event_bytes += len(events)
-            if ended_run is not None:
-                self._response, self._run, self.ended = ended_run.response, None, True
-            changed, self._changed = self._changed, Signal()
-        changed.set()
-
-    def _end(self, run: ResponseRun) -> None:
-        self._add(b"", run)
+    def turn(self) -> AbstractContextManager[object]:
+        """Wait until the next response may be generated, and hold that turn in the block."""
+        return nullcontext()
 
 
 class BackgroundRunner:
     """Owns the threads that generate, until :meth:`close`. They are daemons: no process waits for them at its end."""
 
-    def __init__(self, most_threads: int) -> None:
-        """``most_threads``: how many responses are generated at the same time."""
+    def __init__(self, most_threads: int, others: OtherRunners | None = None) -> None:
+        """``most_threads``: how many responses are generated at the same time, in all processes."""
+        self._others = OtherRunners() if others is None else others
         self._lock = threading.Lock()
         self._most_threads = most_threads
         self._threads: list[threading.Thread] = []
@@ -163,15 +73,21 @@ class BackgroundRunner:
         """Raise Unavailable (``overloaded``) where too much waits already to add a prompt of ``size`` bytes."""
         if self._closing:
             raise _shutting_down()
-        waiting = [live.size for live in self._unended()]
-        if waiting and (len(waiting) >= MOST_WAITING or sum(waiting) + size > MOST_WAITING_BYTES):
+        if not self._others.has_room(size, self.waiting_sizes()):
             raise Unavailable("Too many responses wait to be generated.", code="overloaded", retry_after=30)
 
+    def waiting_sizes(self) -> list[int]:
+        """Return the bytes of each prompt of this process whose response has not ended."""
+        return [live.size for live in self._unended()]
+
     def add(self, live: BackgroundResponse) -> None:
-        """Generate a response as soon as there is a thread for it."""
+        """Generate a response as soon as there is a thread for it. Raises Unavailable."""
+        response_id = live.response["id"]
         live.announce()
+        live.on_end = lambda: self._others.note_end(response_id)
+        self._others.register(live.owner, response_id, live.size)
         with self._lock:
-            self._live[live.response["id"]] = live
+            self._live[response_id] = live
             self._forget_ended()
             if not self._closing:
                 self._waiting.put(live)
@@ -188,7 +104,9 @@ class BackgroundRunner:
     def _generate(self) -> None:
         while True:
             try:
-                self._waiting.get().generate()
+                live = self._waiting.get()
+                with self._others.turn():
+                    live.generate()
             except Exception:
                 log.exception("a response in the background could not be brought to its end")
 
@@ -205,8 +123,19 @@ class BackgroundRunner:
         with self._lock:
             return [live for live in self._live.values() if not live.ended]
 
-    def find(self, owner: str, response_id: str) -> BackgroundResponse | None:
-        """Return an owner's response that is being generated, or whose events can still be followed."""
+    def find(self, owner: str, response_id: str) -> LiveResponse | None:
+        """Return an owner's response that is being generated, or whose events can still be followed, in any process.
+
+        Raises Unavailable.
+        """
+        return self.find_here(owner, response_id) or self._others.find(owner, response_id)
+
+    def require_known(self, owner: str, response_id: str) -> None:
+        """Raise Unavailable for a response whose process has ended, and whose end is not recorded yet."""
+        self._others.require_known(owner, response_id)
+
+    def find_here(self, owner: str, response_id: str) -> BackgroundResponse | None:
+        """Return an owner's response of this process."""
         live = self._live.get(response_id)
         return live if live is not None and live.owner == owner else None
 

@@ -14,7 +14,7 @@ from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.payload_types.responses import Response
 from mistral_api.responses.prepared_response import PreparedResponse
-from mistral_api.responses.response_cache import CachedResponse, ResponseCache
+from mistral_api.responses.response_cache import CachedResponse, EncodedResponse, ResponseCache
 from mistral_api.responses.response_renderer import ResponseRenderer
 from mistral_api.upstream.sse import SSEStream
 
@@ -84,7 +84,7 @@ class ResponseRun:
             CachedResponse(
                 exchange.owner,
                 prepared.context.session_id,
-                self.response,
+                EncodedResponse.of(self.response),
                 prepared.input_ids,
                 exchange.messages or [],
                 prepared.answer_id if choice else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
@@ -11,7 +12,7 @@ import orjson
 
 from mistral_api.constraints.gate import AdmittedConstraints
 from mistral_api.conversations.session_resolver import SessionResolver
-from mistral_api.errors import InvalidRequest, ModelServerRefused
+from mistral_api.errors import InvalidRequest, ModelServerRefused, NotFound
 from mistral_api.generation.endpoint import RequestContext
 from mistral_api.generation.exchange_record import ExchangeRecord
 from mistral_api.generation.generator import Generator
@@ -23,7 +24,8 @@ from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.grammars.request_budget import request_budget
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.payload_types.responses import Item, Response, ResponsePayload
-from mistral_api.responses.background import BackgroundResponse, BackgroundRunner
+from mistral_api.responses.background import BackgroundRunner
+from mistral_api.responses.background_response import BackgroundResponse
 from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.prepared_response import (
     PreparedResponse,
@@ -183,13 +185,30 @@ class ResponseService:
     def find(self, owner: str, response_id: str) -> Response:
         """Return the Response object as it is now. Raises NotFound and Unavailable."""
         live = self._background.find(owner, response_id)
-        return live.response if live is not None else self._store.find(owner, response_id)
+        return live.response if live is not None else self._stored(owner, response_id)
+
+    def _stored(self, owner: str, response_id: str) -> Response:
+        """Return a response that has ended. Raises NotFound and Unavailable."""
+        with self._known_end(owner, response_id):
+            return self._store.find(owner, response_id)
+
+    @contextlib.contextmanager
+    def _known_end(self, owner: str, response_id: str) -> Iterator[None]:
+        """Raise Unavailable in place of NotFound while it is not recorded how a response ended with its process."""
+        try:
+            yield
+        except NotFound:
+            self._background.require_known(owner, response_id)
+            raise
 
     def input(self, owner: str, response_id: str) -> list[tuple[UUID, ChatMessage]]:
         """Return the messages of a response's input, and their ids. Raises NotFound and Unavailable."""
         live = self._background.find(owner, response_id)
         messages = live.input if live is not None else None
-        return self._store.input_messages(owner, response_id) if messages is None else messages
+        if messages is not None:
+            return messages
+        with self._known_end(owner, response_id):
+            return self._store.input_messages(owner, response_id)
 
     def follow(self, owner: str, response_id: str, after: int) -> Iterator[bytes]:
         """Return the events of a response in the background after a sequence number.
@@ -199,7 +218,7 @@ class ResponseService:
         live = self._background.find(owner, response_id)
         if live is not None:
             return live.follow(after)
-        self._store.find(owner, response_id)
+        self._stored(owner, response_id)
         raise InvalidRequest(
             "This response cannot be streamed: only those made with 'background' can, and only while this server "
             "remembers their events.",
@@ -214,7 +233,7 @@ class ResponseService:
         """
         live = self._background.find(owner, response_id)
         if live is None:
-            response = self._store.find(owner, response_id)
+            response = self._stored(owner, response_id)
             if not response.get("background"):
                 raise InvalidRequest("Cannot cancel a synchronous response.", param="response_id")
             return response

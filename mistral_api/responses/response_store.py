@@ -71,7 +71,7 @@ class ResponseStore:
         if pending is None or pending.answer_id is None:
             return read_context(self._reads, owner, response_id)
         branch = self._history.branch_up_to(owner, pending.session_id, pending.answer_id)
-        return StoredContext(pending.session_id, pending.answer_id, branch.prompt_messages, pending.body["status"])
+        return StoredContext(pending.session_id, pending.answer_id, branch.prompt_messages, pending.body.status)
 
     def _recent(self, owner: str, response_id: str) -> CachedResponse | None:
         """Return a response that is in memory or in the journal."""
@@ -95,7 +95,7 @@ class ResponseStore:
         """Return the Response object. Raises NotFound and Unavailable."""
         recent = self._recent(owner, response_id)
         if recent is not None:
-            return recent.body
+            return recent.body.decode()
         _require_form(response_id)
         return find_response(self._reads, owner, response_id)
 

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from mistral_api.errors import ApiError
 from mistral_api.security.addresses import network_of
@@ -35,6 +36,13 @@ class AddressBlocked(ApiError):
         super().__init__("Too many requests from your address without a valid API key.", retry_after=seconds)
 
 
+class FailureCounter(Protocol):
+    """Counts failures, and blocks addresses. It never waits: the web server asks it in its event loop."""
+
+    def note(self, address: str | None) -> None:
+        """Count a failure. Raises AddressBlocked where the address has too many of them."""
+
+
 @dataclass(slots=True)
 class _Record:
     """What is known of an address; times are those of the clock."""
@@ -53,19 +61,28 @@ class FailedAttempts:
         self._clock = clock
         self._lock = threading.Lock()
         self._records: OrderedDict[str, _Record] = OrderedDict()
+        # Told each network that is blocked, and for how many seconds.
+        self.on_block: Callable[[str, float], None] = lambda _network, _seconds: None
 
     def note(self, address: str | None) -> None:
         """Count a failure. Raises AddressBlocked where the address has too many of them."""
+        self.note_network(network_of(address or ""))
+
+    def note_network(self, network: str) -> None:
+        """Count a failure of an address, or of the network that counts as one. Raises AddressBlocked."""
         now = self._clock()
         with self._lock:
-            record = self._record(network_of(address or ""), now)
+            record = self._record(network, now)
             if now < record.blocked_until:
                 raise AddressBlocked(record.blocked_until - now)
             if now - record.window_began > WINDOW_SECONDS:
                 record.window_began, record.failures = now, 0
             record.failures += 1
-            if record.failures > MOST_FAILURES:
-                self._block(record, now)
+            if record.failures <= MOST_FAILURES:
+                return
+            seconds = _block(record, now)
+        self.on_block(network, seconds)
+        raise AddressBlocked(seconds)
 
     def _record(self, network: str, now: float) -> _Record:
         record = self._records.pop(network, None)
@@ -77,8 +94,10 @@ class FailedAttempts:
             self._records.popitem(last=False)
         return record
 
-    def _block(self, record: _Record, now: float) -> None:
-        seconds = min(FIRST_BLOCK_SECONDS * 2**record.blocks, LONGEST_BLOCK_SECONDS)
-        record.blocks, record.failures = min(record.blocks + 1, 16), 0
-        record.blocked_until = now + seconds
-        raise AddressBlocked(seconds)
+
+def _block(record: _Record, now: float) -> float:
+    """Block an address, and return for how many seconds."""
+    seconds: float = min(FIRST_BLOCK_SECONDS * 2**record.blocks, LONGEST_BLOCK_SECONDS)
+    record.blocks, record.failures = min(record.blocks + 1, 16), 0
+    record.blocked_until = now + seconds
+    return seconds

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mistral_api.errors import ApiError, Unauthorized, Unavailable
 from mistral_api.security.access import AccessRule, Caller
 from mistral_api.security.addresses import is_loopback
-from mistral_api.security.failed_attempts import FailedAttempts
+from mistral_api.security.failed_attempts import FailedAttempts, FailureCounter
 from mistral_api.security.hosts import HostRule
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.origins import OriginRule, is_preflight
@@ -24,12 +24,18 @@ PAGES = frozenset(("/", "/docs"))
 class Gate:
     """Decides about the head of a request. Safe to use from many threads."""
 
-    def __init__(self, settings: Settings, keys: KeyRing, may_be_keyless: Callable[[], bool] = lambda: False) -> None:
-        """``may_be_keyless``: see :class:`~mistral_api.security.access.AccessRule`."""
+    def __init__(
+        self,
+        settings: Settings,
+        keys: KeyRing,
+        may_be_keyless: Callable[[], bool] = lambda: False,
+        failed: FailureCounter | None = None,
+    ) -> None:
+        """``may_be_keyless``: see :class:`~mistral_api.security.access.AccessRule`. ``failed`` counts failures."""
         self._hosts = HostRule([settings.api_host, *(settings.allowed_hosts or ())])
         self._origins = OriginRule(settings.cors_origins or (), PAGES)
         self._access = AccessRule(settings, keys, may_be_keyless)
-        self._failed = FailedAttempts()
+        self._failed = FailedAttempts() if failed is None else failed
 
     def admit(self, head: RequestHead) -> Caller:
         """Return the caller of a request.

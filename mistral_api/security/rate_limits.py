@@ -16,6 +16,7 @@ from mistral_api.security.addresses import network_of
 from mistral_api.security.api_key import KeyLimits
 from mistral_api.security.concurrency import ConcurrentRequests, RequestPlace
 from mistral_api.security.daily_tokens import DailyTokens
+from mistral_api.security.request_counts import Admission, CountedRequest, Counts, Refusal, RequestCounts
 from mistral_api.security.window_counts import MemoryWindows, WindowCounts, WindowUsage
 
 NO_LIMITS = KeyLimits()
@@ -106,10 +107,14 @@ class RateLimits:
         """``anonymous``: the limits of each address without a key; ``limit_loopback``: of this machine's own too."""
         self._anonymous = anonymous
         self._limit_loopback = limit_loopback
-        self._keys = keys or WindowCounts(MemoryWindows(MAX_KEY_WINDOWS))
-        self._addresses = addresses or WindowCounts(MemoryWindows(MAX_ADDRESS_WINDOWS))
-        self.daily = daily or DailyTokens()
+        # The requests that run, of those that are counted here.
         self.running = ConcurrentRequests()
+        self.counts: Counts = RequestCounts(
+            keys or WindowCounts(MemoryWindows(MAX_KEY_WINDOWS)),
+            addresses or WindowCounts(MemoryWindows(MAX_ADDRESS_WINDOWS)),
+            self.running,
+        )
+        self.daily = daily or DailyTokens()
         # Closes the connections to a shared storage.
         self.close: Callable[[], None] = _nothing
 
@@ -137,24 +142,35 @@ class RateLimits:
         return LimitedCaller(ADDRESS_BUDGET + network, ADDRESS_BUDGET + network, self._anonymous, is_key=False)
 
     def _admit(self, limited: LimitedCaller, place_among: str | None) -> Permit:
-        limits, counts = limited.limits, self._keys if limited.is_key else self._addresses
         self._require_budget(limited)
-        tokens = _require_tokens(limited, counts)
-        place = None if place_among is None else self._take_place(limited, place_among, tokens)
-        try:
-            requests = _count_request(limited, counts, tokens)
-        except BaseException:
-            if place is not None:
-                place.hold()()
-            raise
+        limits, admission = limited.limits, self._count(limited, place_among)
 
         def count_tokens(number: int) -> None:
             if limits.tokens_per_minute is not None:
-                counts.add(f"{limited.name}:tokens", number)
+                self.counts.add_tokens(limited.name, number, is_key=limited.is_key)
             if limits.tokens_per_day is not None:
                 self.daily.add(limited.budget, number)
 
-        return Permit(LimitWindows(requests, tokens), count_tokens, place)
+        return Permit(LimitWindows(admission.requests, admission.tokens), count_tokens, admission.place)
+
+    def _count(self, limited: LimitedCaller, place_among: str | None) -> Admission:
+        """Count a request. Raises RateLimited, or Unavailable."""
+        limits, place = limited.limits, None
+        if place_among is not None and limits.concurrent_requests is not None:
+            place = f"{limited.name}:{place_among}"
+        admission = self.counts.admit(
+            CountedRequest(
+                limited.name,
+                limited.is_key,
+                limits.requests_per_minute,
+                limits.tokens_per_minute,
+                place,
+                limits.concurrent_requests or 0,
+            )
+        )
+        if admission.refused_by is not None:
+            raise _refusal(limited, admission, admission.refused_by)
+        return admission
 
     def _require_budget(self, limited: LimitedCaller) -> None:
         most = limited.limits.tokens_per_day
@@ -165,41 +181,22 @@ class RateLimits:
             refusal.headers["x-should-retry"] = "false"
             raise refusal
 
-    def _take_place(self, limited: LimitedCaller, place_among: str, tokens: WindowUsage | None) -> RequestPlace | None:
-        most = limited.limits.concurrent_requests
-        if most is None:
-            return None
-        place = self.running.take(f"{limited.name}:{place_among}", most)
-        if place is None:
-            text = f"{_whose(limited)} reached its limit of {most} requests at the same time."
-            raise RateLimited(text, LimitWindows(tokens=tokens), retry_after=RUNNING_RETRY_SECONDS)
-        return place
+
+def _refusal(limited: LimitedCaller, admission: Admission, refused_by: Refusal) -> RateLimited:
+    """Return the error for a request that exceeds a limit."""
+    limits = limited.limits
+    windows = LimitWindows(admission.requests, admission.tokens)
+    if refused_by == "place":
+        text, retry_after = f"{limits.concurrent_requests} requests at the same time", RUNNING_RETRY_SECONDS
+    elif refused_by == "tokens":
+        text, retry_after = f"{limits.tokens_per_minute} tokens a minute", _retry_after(windows.tokens)
+    else:
+        text, retry_after = f"{limits.requests_per_minute} requests a minute", _retry_after(windows.requests)
+    return RateLimited(f"{_whose(limited)} reached its limit of {text}.", windows, retry_after=retry_after)
 
 
-def _require_tokens(limited: LimitedCaller, counts: WindowCounts) -> WindowUsage | None:
-    """Return what is used of the tokens a minute. Raises RateLimited where nothing is left."""
-    most = limited.limits.tokens_per_minute
-    if most is None:
-        return None
-    usage = counts.usage(f"{limited.name}:tokens", most)
-    if not usage.remaining:
-        text = f"{_whose(limited)} reached its limit of {most} tokens a minute."
-        raise RateLimited(text, LimitWindows(tokens=usage), retry_after=usage.retry_after)
-    return usage
-
-
-def _count_request(limited: LimitedCaller, counts: WindowCounts, tokens: WindowUsage | None) -> WindowUsage | None:
-    """Count a request. Return what is used of the requests a minute, with it. Raises RateLimited."""
-    most = limited.limits.requests_per_minute
-    if most is None:
-        return None
-    name = f"{limited.name}:requests"
-    counted = counts.acquire(name, most)
-    usage = counts.usage(name, most)
-    if not counted:
-        text = f"{_whose(limited)} reached its limit of {most} requests a minute."
-        raise RateLimited(text, LimitWindows(usage, tokens), retry_after=usage.retry_after)
-    return usage
+def _retry_after(usage: WindowUsage | None) -> float:
+    return RUNNING_RETRY_SECONDS if usage is None else usage.retry_after
 
 
 def _whose(limited: LimitedCaller) -> str:

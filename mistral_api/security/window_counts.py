@@ -3,8 +3,8 @@
 A window slides: of the minute before the current one, that part counts which lies within the last 60 seconds. That is
 the strategy "sliding window counter" of the ``limits`` package, two numbers for each name, whatever the limit.
 
-In Redis the package counts. In memory :class:`MemoryWindows` does: the package's own memory storage starts a thread for
-each burst of hits, which reads every name it has, and it grows with their number.
+In Redis the package counts (``redis_windows``). In memory :class:`MemoryWindows` does: the package's own memory storage
+starts a thread for each burst of hits, which reads every name it has, and it grows with their number.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor
 from typing import Protocol, TypeVar
-
-from limits.errors import StorageError
 
 from mistral_api.errors import Unavailable
 from mistral_api.event_loop import waiting
@@ -33,6 +31,10 @@ WINDOW_SECONDS = 60
 AWAY_SECONDS = 2.0
 # Larger than what anybody counts, and exact in the floating point numbers of Redis' scripts.
 _NO_LIMIT = 1 << 52
+
+
+class WindowsAway(Exception):
+    """A shared storage of the windows does not answer. Its cause is the failure of the driver."""
 
 
 class SlidingWindows(Protocol):
@@ -143,7 +145,7 @@ class WindowCounts:
         fail_open: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``shared`` raises ``limits.errors.StorageError`` while it is away."""
+        """``shared`` raises WindowsAway while it is away."""
         self._memory = memory
         self._shared = shared
         self._fail_open = fail_open
@@ -174,7 +176,7 @@ class WindowCounts:
         if self._clock() >= self._away_until:
             try:
                 return waiting.aside(lambda: ask(shared))
-            except StorageError as error:
+            except WindowsAway as error:
                 self._away_until = self._clock() + AWAY_SECONDS
                 # The type alone: a message of the driver may quote the URL with its password.
                 self._warn(

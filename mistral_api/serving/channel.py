@@ -168,10 +168,22 @@ class Channel(HTTPChannel):  # type: ignore[misc] # waitress has no type hints
         task = ResponseTask(self, request)
         if self.connected:
             self._run(task, task.begin)
-        if task.runs_as_task:
-            self._loop.spawn(partial(self._send_as_task, task))
-        else:
+        if not task.runs_as_task:
             self._send(task)
+        elif self._may_wait_here(task) and self.server.lone_wait.acquire(blocking=False):
+            try:
+                self._send(task)
+            finally:
+                self.server.lone_wait.release()
+        else:
+            self._loop.spawn(partial(self._send_as_task, task))
+
+    def _may_wait_here(self, task: ResponseTask) -> bool:
+        """Whether this thread shall wait for a response, since nobody else waits for one: that is sooner done.
+
+        A stream is not, for the loop tells its client that it waits.
+        """
+        return not self._loop.tasks and task.while_waiting is None
 
     def _send_as_task(self, task: ResponseTask) -> None:
         """Send a response in the loop, where it may wait for the model server."""

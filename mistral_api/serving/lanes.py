@@ -6,13 +6,11 @@ A request waits for a thread of its lane in the order of arrival. A lane in whic
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
-from waitress.task import ThreadedTaskDispatcher
-
+from mistral_api.event_loop.loop import EventLoop
+from mistral_api.serving.lane import Lane
 from mistral_api.serving.refusals import overloaded
 
 _KEYS = "/v1/keys"
@@ -38,34 +36,15 @@ _RESERVED: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
 STOP_SECONDS = 5.0
 
 
-class Lane(ThreadedTaskDispatcher):  # type: ignore[misc] # waitress has no type hints
-    """Threads, and the requests that wait for one of them."""
-
-    def __init__(self, name: str, threads: int, most_waiting: int) -> None:
-        super().__init__()
-        self._name = name
-        self._most_waiting = most_waiting
-        self.set_thread_count(threads)
-
-    def start_new_thread(self, target: Callable[[Any], None], thread_no: Any) -> None:
-        """Start a thread that is named after the lane."""
-        name = f"waitress-{self._name}-{thread_no}"
-        threading.Thread(target=target, name=name, args=(thread_no,), daemon=True).start()
-
-    @property
-    def full(self) -> bool:
-        """Whether no further request may wait."""
-        return len(self.queue) >= self._most_waiting
-
-
 class Lanes:
     """All lanes; the server gives each channel with a request to :meth:`add_task`, as to waitress's dispatcher."""
 
-    def __init__(self, threads: int, most_waiting: int) -> None:
-        self._main = Lane("task", threads, most_waiting)
-        self._reads = Lane("read", READ_THREADS, most_waiting)
-        self._refusals = Lane("refusal", 1, _ALL_WAITING)
-        reserved = [(Lane(name, count, waiting), paths) for name, count, waiting, paths in _RESERVED]
+    def __init__(self, threads: int, most_waiting: int, loop: EventLoop) -> None:
+        """``loop``: the event loop of the web server, where lanes look after requests that wait."""
+        self._main = Lane("task", threads, most_waiting, loop)
+        self._reads = Lane("read", READ_THREADS, most_waiting, loop)
+        self._refusals = Lane("refusal", 1, _ALL_WAITING, loop)
+        reserved = [(Lane(name, count, waiting, loop), paths) for name, count, waiting, paths in _RESERVED]
         self._by_path = {path: lane for lane, paths in reserved for path in paths}
         self._all = [self._main, self._reads, self._refusals, *(lane for lane, _ in reserved)]
 
@@ -96,12 +75,12 @@ class Lanes:
     @property
     def waiting(self) -> int:
         """How many requests wait for a thread."""
-        return sum(len(lane.queue) for lane in self._all if lane is not self._refusals)
+        return sum(lane.waiting for lane in self._all if lane is not self._refusals)
 
     def shutdown(self) -> None:
         """Let every thread end, within STOP_SECONDS, and cancel what still waits."""
         for lane in self._all:
-            lane.set_thread_count(0)
+            lane.close()
         deadline = time.monotonic() + STOP_SECONDS
         for lane in self._all:
-            lane.shutdown(timeout=max(0.1, deadline - time.monotonic()))
+            lane.cancel_waiting(max(0.1, deadline - time.monotonic()))

@@ -64,6 +64,8 @@ class _Server(TcpWSGIServer):  # type: ignore[misc] # waitress has no type hints
         self.connections = connections
         self.limits = connections.limits
         self.loop = loop
+        # Held by the one thread that waits for a response by itself.
+        self.lone_wait = threading.Lock()
         self._warn = ThrottledWarning(log)
         # When what waits was last left to others.
         self._left_at = float("-inf")
@@ -187,7 +189,7 @@ class WebServer:
             listener,
             self.connections,
             self._loop,
-            dispatcher=Lanes(settings.api_threads, limits.queued_requests),
+            dispatcher=Lanes(settings.api_threads, limits.queued_requests, self._loop),
             adj=adjustments,
         )
         self._thread = threading.Thread(target=self._loop.run, name="waitress", daemon=True)

@@ -100,7 +100,9 @@ class Settings:
     api_processes: int = _setting(
         whole_number(1, 64), 1, "processes of the API that share the port, for more cores; on Windows 1"
     )
-    api_threads: int = _setting(whole_number(1, 1024), 64, "waitress threads: the most requests in flight")
+    api_threads: int = _setting(
+        whole_number(1, 1024), 64, "threads that prepare generations: so many may wait for PostgreSQL or Redis at once"
+    )
     admin_api_key: str | None = _setting(
         SECRET,
         None,
@@ -153,14 +155,14 @@ class Settings:
     rate_limit_storage_url: str | None = _setting(
         REDIS_URL,
         None,
-        "a Redis in which several API processes count what is used a minute together",
-        default_text="each process counts in memory",
+        "a Redis in which several servers count what is used a minute together",
+        default_text="each server counts in memory",
         secret=True,
     )
     rate_limit_fail: str = _setting(
         choice("open", "closed"),
         "open",
-        "while that Redis is away: open lets each process count by itself, closed answers 503",
+        "while that Redis, or the first API process, is away: open lets each process count alone, closed answers 503",
     )
     max_request_bytes: int = _setting(
         whole_number(1024, 1 << 30), 20 << 20, "largest request body", default_text="20971520 (20 MiB)"

@@ -90,6 +90,8 @@ def _configure(level: str, form: str, handlers: list[logging.Handler]) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("waitress").addFilter(_tells_an_operator)
     logging.captureWarnings(True)
+    # No line names them, and each costs every record a call of the system or a search.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # The handlers of libraries print no traceback where they fail. Ours do not fail.
     logging.raiseExceptions = False
     _install_hooks()

@@ -83,13 +83,13 @@ class ProcessLock:
         with self.excluding_others() as alone:
             return alone
 
-    def sees_others(self, *, without_role: str | None = None) -> bool:
+    def sees_others(self, *, without_roles: tuple[str, ...] = ()) -> bool:
         """Whether another process holds a lock in the folder. While none does, this costs a look at the folder alone.
 
-        Processes that have the role ``without_role`` do not count. Raises OSError.
+        Processes that have one of the roles ``without_roles`` do not count. Raises OSError.
         """
         names = {path.stem for path in self._folder.glob("*.lock")} - {self.name}
-        return self._lives_any(name for name in names if without_role is None or not name.startswith(without_role))
+        return self._lives_any(name for name in names if not name.startswith(without_roles))
 
     def may_see_others(self, *, without_role: str) -> bool:
         """Whether the folder has the lock of another process, living or dead, without that role. A look at the folder.

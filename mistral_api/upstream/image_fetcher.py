@@ -5,8 +5,10 @@ The client chooses the URL, so what it names must not be reached with the rights
 goes to one of these addresses: nothing is resolved again. TLS proves the name. No redirect is followed, no proxy of
 the environment is used, and no credentials are sent. What arrives counts as an image by its first bytes alone.
 
-All of it shares one deadline and one bound of bytes (:class:`FetchBudget`). The thread ``disconnect-watcher`` ends a
+All of it shares one deadline and one bound of bytes (``fetch_budget``). The thread ``disconnect-watcher`` ends a
 fetch that takes too long, however slowly its bytes drip in, or whose client has left.
+
+Only a server that fetches images imports this module: urllib3 takes 1 MB.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import queue
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -34,12 +35,11 @@ from mistral_api.security.public_addresses import is_public
 from mistral_api.system.data_urls import data_url
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.errors import cancelled_error
+from mistral_api.upstream.fetch_budget import FetchBudget, ImageNotFetched
 from mistral_api.version import VERSION
 
 # The most fetches, and the most look-ups of names, at the same time in this process.
 MOST_AT_ONCE = 4
-# How long all images of one request may take.
-FETCH_SECONDS = 10.0
 MOST_URL_CHARACTERS = 4096
 _PIECE = 64 << 10
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -54,36 +54,6 @@ _MAGIC = (
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
     (re.compile(rb"BM.{4}\0{4}", re.DOTALL), "image/bmp"),
 )
-
-
-class ImageNotFetched(Exception):
-    """An image cannot be had. The message is the end of a sentence that begins with the field of the request."""
-
-
-@dataclass(slots=True)
-class FetchBudget:
-    """What the images of one request may take: ``bytes`` of base64 in all, and until when (``time.monotonic()``)."""
-
-    bytes: int
-    deadline: float
-
-    @classmethod
-    def of_request(cls, most_bytes: int, seconds: float = FETCH_SECONDS) -> FetchBudget:
-        """Return the budget of a request that fetches from now on."""
-        return cls(most_bytes, time.monotonic() + seconds)
-
-    @property
-    def seconds(self) -> float:
-        """How many seconds are left. Raises ImageNotFetched where none are."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise ImageNotFetched("did not arrive in time")
-        return left
-
-    @property
-    def expired(self) -> bool:
-        """Whether no time is left."""
-        return time.monotonic() >= self.deadline
 
 
 @dataclass(frozen=True, slots=True)

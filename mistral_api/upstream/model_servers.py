@@ -21,8 +21,10 @@ from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.server_identity import ServerIdentity
+from mistral_api.upstream.shared_slots import SharedSlots, Sharing
 from mistral_api.upstream.slot_gate import SlotGate
-from mistral_api.upstream.slot_owners import RestoredSlots, Sharing, SlotOwners
+from mistral_api.upstream.slot_owners import SlotOwners
+from mistral_api.upstream.slot_table import RestoredSlots
 
 # A request asks for the status five times, and takes one that is so old.
 STATUS_SECONDS = 0.01
@@ -122,9 +124,10 @@ def supervised_server(
         pass_unknown=settings.pass_unknown_fields,
         most_output=lambda: settings.max_output_tokens or status.context_size(),
     )
-    gate = SlotGate(client.slots, settings.model_read_seconds, most_waiting=settings.max_waiting)
+    slots = SharedSlots(spec.name, client.slots, sharing)
     restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
-    owners = SlotOwners(client.slots, status.server_process, status.has_prompt_cache, sharing, restored)
+    owners = slots.owners(status.server_process, status.has_prompt_cache, restored)
+    gate = slots.gate(settings.model_read_seconds, settings.max_waiting)
     constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
     feedback = FeedbackWriter(data_dir, spec.name)
     return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, spec, status, feedback)
@@ -140,8 +143,9 @@ def external_server(
         pass_unknown=settings.pass_unknown_fields,
         most_output=lambda: settings.max_output_tokens or None,
     )
-    gate = SlotGate(client.slots, settings.model_read_seconds, most_waiting=settings.max_waiting)
-    owners = SlotOwners(client.slots, lambda: None, lambda: True, sharing)
+    slots = SharedSlots(MAIN_SERVER, client.slots, sharing)
+    owners = slots.owners(lambda: None, lambda: True)
+    gate = slots.gate(settings.model_read_seconds, settings.max_waiting)
     catalogue = Catalogue(client, [], other_models, StandInRule(any=settings.any_model))
     constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
     salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
@@ -166,7 +170,8 @@ class ModelServers:
     def __init__(self, settings: Settings, sharing: Sharing) -> None:
         self.watcher = DisconnectWatcher()
         embedding = embedding_server_spec(settings)
-        self.embedding = None if embedding is None else supervised_server(embedding, self.watcher, sharing)
+        # It generates nothing, so nobody waits for its slots, or is sent to one of them.
+        self.embedding = None if embedding is None else supervised_server(embedding, self.watcher, sharing.alone)
         names = self.embedding.catalogue.known_names() if self.embedding else ()
         if settings.supervised:
             self.main = supervised_server(main_server_spec(settings), self.watcher, sharing, names)

@@ -1,7 +1,8 @@
 """The generations that have slots, and those that wait for them: in order of arrival, and fair between owners.
 
 Next is the owner with the fewest slots, and of several the one whose last request began first. What one owner has
-waiting goes in the order of its arrival. Nothing here is locked: :class:`mistral_api.upstream.slot_gate.SlotGate` is.
+waiting goes in the order of its arrival. Nothing here is locked: :class:`mistral_api.upstream.slot_pool.OwnSlotPool`
+is.
 """
 
 from __future__ import annotations
@@ -23,17 +24,23 @@ class Waiter:
     generations have their turn until it has its own, as far as that was known when it was last looked at.
     """
 
-    __slots__ = ("admitted", "arrived", "began", "count", "number", "owner", "position", "refusal", "signal")
+    __slots__ = ("admitted", "arrived", "began", "count", "ended", "number", "owner", "position", "refusal", "signal")
 
     def __init__(self, owner: str, count: int) -> None:
         self.owner, self.count = owner, count
-        self.admitted = False
+        # Whether it has got its slots; and whether it has given them back, or waits no longer.
+        self.admitted = self.ended = False
         self.number = self.position = 0
         # When it came, and when it got its slots.
         self.arrived = self.began = 0.0
         self.signal: Signal | None = None
         # What its wait ends with, where it is refused while it waits.
         self.refusal: ApiError | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is in the queue."""
+        return not (self.admitted or self.ended)
 
     def wake(self) -> None:
         """Have it look at what has changed."""
@@ -61,7 +68,7 @@ class _Owner:
 
 
 class SlotQueue:
-    """All generations of this process by their owners. What is done for one takes no longer where many wait."""
+    """All generations by their owners. What is done for one takes no longer where many wait."""
 
     def __init__(self) -> None:
         # Owners without a generation are forgotten.
@@ -113,13 +120,24 @@ class SlotQueue:
 
     def admit(self, waiter: Waiter) -> None:
         """Give a generation that waits its slots."""
-        owner = self._owners[waiter.owner]
+        self._give_slots(waiter, self._owners[waiter.owner])
+        self.remove(waiter)
+
+    def admit_first(self, waiter: Waiter) -> None:
+        """Give a generation that has just arrived its slots, where nobody waits."""
+        owner = self._owners.get(waiter.owner)
+        if owner is None:
+            owner = self._owners[waiter.owner] = _Owner()
+        self._arrivals += 1
+        waiter.number = self._arrivals
+        self._give_slots(waiter, owner)
+
+    def _give_slots(self, waiter: Waiter, owner: _Owner) -> None:
         self._admissions += 1
         owner.last_admission = self._admissions
         owner.running += waiter.count
         self.busy += waiter.count
         waiter.admitted = True
-        self.remove(waiter)
 
     def remove(self, waiter: Waiter) -> None:
         """Let a generation wait no longer."""

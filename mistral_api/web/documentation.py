@@ -9,7 +9,6 @@ import orjson
 from flask import Blueprint, Response, current_app, request, send_from_directory
 
 from mistral_api.errors import NotFound
-from mistral_api.web.openapi_document import build_document
 
 blueprint = Blueprint("documentation", __name__)
 
@@ -45,6 +44,8 @@ def _description() -> bytes:
     """Return the document. It is made once, when it is first asked for: that takes longer than a request should."""
     document: bytes | None = current_app.extensions.get("openapi")
     if document is None:
+        from mistral_api.web.openapi_document import build_document  # noqa: PLC0415 - brings apispec
+
         document = current_app.extensions["openapi"] = orjson.dumps(build_document(current_app))
     return document
 

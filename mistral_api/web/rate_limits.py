@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 from werkzeug.wsgi import ClosingIterator
 
 from mistral_api.security.access import Caller
@@ -60,24 +60,24 @@ MODEL_ENDPOINTS = frozenset(
 )
 
 
-def admit_request(limits: RateLimits, caller: Caller) -> None:
+def admit_request(limits: RateLimits, caller: Caller, asked: Request) -> None:
     """Count the current request, before anything else is done for it. Raises RateLimited, or Unavailable."""
-    if request.blueprint in _UNCOUNTED_BLUEPRINTS or request.method == "OPTIONS":
+    if asked.blueprint in _UNCOUNTED_BLUEPRINTS or asked.method == "OPTIONS":
         return
     try:
-        permit = limits.admit(caller, _place_among())
+        permit = limits.admit(caller, _place_among(asked))
     except RateLimited as error:
         g.limit_windows = error.windows
         raise
     if permit is not None:
-        request.environ[_PERMIT] = permit
+        asked.environ[_PERMIT] = permit
         g.limit_windows = permit.windows
 
 
-def _place_among() -> str | None:
-    if request.endpoint in MODEL_ENDPOINTS:
+def _place_among(asked: Request) -> str | None:
+    if asked.endpoint in MODEL_ENDPOINTS:
         return MODEL_REQUESTS
-    return FOLLOWERS if request.endpoint == _FOLLOW_ENDPOINT and "stream" in request.args else None
+    return FOLLOWERS if asked.endpoint == _FOLLOW_ENDPOINT and "stream" in asked.args else None
 
 
 def current_permit() -> Permit | None:

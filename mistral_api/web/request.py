@@ -11,6 +11,7 @@ from uuid import UUID
 
 import orjson
 from flask import Flask, Response, current_app, g, request
+from flask.globals import request_ctx
 from flask.json.provider import JSONProvider
 
 from mistral_api.security.access import Caller
@@ -18,7 +19,7 @@ from mistral_api.security.api_key import SECRET_PATTERN
 from mistral_api.security.audit import shown_path
 from mistral_api.services import Services, services_of
 from mistral_api.system.identifiers import new_id
-from mistral_api.web.finished_request import open_request
+from mistral_api.web.finished_request import open_request, open_request_of
 
 # The id stands in logs: one that has the secret of a key in it is not taken over.
 _ACCEPTABLE = re.compile(rf"(?!.*{SECRET_PATTERN})[!-~]{{1,128}}")
@@ -62,14 +63,18 @@ def shown_route() -> str:
 
 
 def _begin() -> None:
-    client_id = request.environ.get("HTTP_X_REQUEST_ID")
-    own_id = g.request_id = new_id()
-    g.client_request_id = client_id if client_id and _ACCEPTABLE.fullmatch(client_id) else None
-    observed = open_request()
-    observed.request_id = g.client_request_id or str(own_id)
-    rule = request.url_rule
+    context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    environ = context.request.environ
+    sent_id = environ.get("HTTP_X_REQUEST_ID")
+    client_id = sent_id if sent_id and _ACCEPTABLE.fullmatch(sent_id) else None
+    own_id = new_id()
+    of_request = g._get_current_object()
+    of_request.request_id, of_request.client_request_id = own_id, client_id
+    observed = open_request_of(environ)
+    observed.request_id = client_id or str(own_id)
+    rule = context.request.url_rule
     observed.route = None if rule is None else rule.rule
-    observed.path = observed.route or shown_path(request.path)
+    observed.path = observed.route or shown_path(context.request.path)
 
 
 def _end(response: Response) -> Response:

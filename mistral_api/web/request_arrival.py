@@ -22,10 +22,10 @@ def measure_arrivals(app: Flask) -> None:
 
 
 def _note_arrival() -> None:
-    waited = thread_wait_seconds(request.environ)
+    waited, ours = thread_wait_seconds(request.environ), services()
     if waited is not None:
-        services().metrics.instruments.note_thread_wait(waited)
-    tracer = services().tracer
+        ours.metrics.instruments.note_thread_wait(waited)
+    tracer = ours.tracer
     if tracer.records and request.blueprint not in _UNTRACED_BLUEPRINTS:
         observed = open_request()
         observed.trace = tracer.begin(

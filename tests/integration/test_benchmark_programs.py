@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -11,6 +12,9 @@ import pytest
 import requests
 
 from bench.__main__ import GROUPS, PARTS, SCENARIOS
+from bench.holding import held_connections
+from bench.kept_connection import KeptConnection
+from bench.paths import EnginePath
 from bench.programs import BenchmarkError, FakeEngine, fake_engine, generate_load, program
 from tests.support.processes import ROOT
 
@@ -59,6 +63,34 @@ def test_a_stream_is_one_of_llama_cpp(engine: FakeEngine) -> None:
         None,
     ]
     assert chunks[-1]["usage"]["completion_tokens"] == 2
+
+
+def test_answers_differ_where_that_is_asked_for() -> None:
+    with fake_engine(tokens=2, distinct=1) as engine:
+        answers = [_post(engine).json()["choices"][0]["message"]["content"] for _ in range(2)]
+        stream = _post(engine, stream=True).text
+    assert answers == [" word1 word", " word2 word"]
+    assert '"content":" word3"' in stream
+
+
+def test_a_light_connection_reads_whole_answers_and_streams_and_is_kept(engine: FakeEngine) -> None:
+    with contextlib.closing(KeptConnection(engine.port)) as connection:
+        answer = connection.post("/v1/chat/completions", {"messages": []})
+        assert (answer.status, answer.json()["usage"]["completion_tokens"]) == (200, 3)
+        assert answer.header(b"content-type") == "application/json; charset=utf-8"
+        stream = connection.post("/v1/chat/completions", {"messages": [], "stream": True})
+        assert stream.body.count(b"data: ") == 1 + 3 + 1 + 1  # the role, the tokens, the end and [DONE]
+        assert connection.ask("GET", "/nowhere").status == 404
+        connection.leave_after_first_bytes("/v1/chat/completions", {"messages": [], "stream": True})
+        assert connection.ask("GET", "/health").json() == {"status": "ok"}
+
+
+def test_connections_are_held_once_they_have_been_answered(engine: FakeEngine) -> None:
+    path = EnginePath("direct", engine.port)
+    with held_connections(path, 20, {"messages": []}, answered=True) as found:
+        pass
+    assert found["statuses"] == {"200": 20}
+    assert (found["connections"], found["closed"]) == (20, 0)
 
 
 def test_requests_are_counted_with_their_times(engine: FakeEngine) -> None:

@@ -22,7 +22,8 @@ from mistral_api.database.errors import is_known_absence
 from mistral_api.database.revisions import newest_revision
 from mistral_api.database.schema_gate import SchemaGate
 from mistral_api.delivery import writer as writer_module
-from mistral_api.delivery.writer import DeliveryCounts, DeliveryRole, Writer, writer_starter
+from mistral_api.delivery.delivery_counts import DeliveryCounts
+from mistral_api.delivery.writer import DeliveryRole, Writer, writer_starter
 from mistral_api.delivery_process import run
 from mistral_api.delivery_process.run import DeliveryEnded, watch_over
 from mistral_api.errors import Unavailable

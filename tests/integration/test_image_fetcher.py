@@ -16,7 +16,8 @@ import pytest
 from mistral_api.upstream import image_fetcher
 from mistral_api.upstream.cancellation import DisconnectWatcher, UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest
-from mistral_api.upstream.image_fetcher import FetchBudget, ImageFetcher, ImageNotFetched
+from mistral_api.upstream.fetch_budget import FetchBudget, ImageNotFetched
+from mistral_api.upstream.image_fetcher import ImageFetcher
 from tests.support.certificates import make_certificate
 from tests.support.image_server import PNG, ImageServer, image_server, settle
 from tests.support.processes import wait_for

@@ -15,7 +15,7 @@ from mistral_api.errors import InvalidRequest, NotFound
 from mistral_api.payload_types.responses import Response
 from mistral_api.recording.exchange import RESPONSE_OBJECT, Exchange
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
-from mistral_api.responses.response_cache import CachedResponse
+from mistral_api.responses.response_cache import CachedResponse, EncodedResponse
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.system.identifiers import new_id, new_session_id
 from tests.support.conversations import response_store
@@ -63,7 +63,7 @@ def _response_id(exchange: Exchange) -> str:
 def _cached_response(exchange: Exchange) -> CachedResponse:
     assert exchange.stored
     assert exchange.answers
-    body = cast("Response", dict(exchange.stored))
+    body = EncodedResponse.of(cast("Response", {"created_at": 1, **exchange.stored}))
     return CachedResponse(
         "local", exchange.session_id or "", body, exchange.message_ids or [], exchange.messages or [],
         exchange.answer_id, exchange.answers[0], in_chain=True,
@@ -144,7 +144,7 @@ def test_response_of_another_owner_is_not_found(engine: Engine, store: ResponseS
             ask("somebody", _response_id(response))
     with pytest.raises(InvalidRequest):
         store.context("somebody", _response_id(response))
-    assert store.find("local", _response_id(response)) == response.stored
+    assert store.find("local", _response_id(response)) == {"created_at": 1, **(response.stored or {})}
 
 
 def test_response_of_a_dead_process_is_failed(engine: Engine, store: ResponseStore) -> None:

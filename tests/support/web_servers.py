@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from mistral_api.event_loop.waiting import Signal
+from mistral_api.event_loop.waiting import Signal, in_task
 from mistral_api.event_loop.wsgi import ON_DISCONNECT, RUNS_AS_TASK, WHILE_WAITING
 from mistral_api.serving.connection_shares import ConnectionShares
 from mistral_api.serving.connections import Connections
@@ -35,6 +35,8 @@ class EchoApp:
     go_on: Signal = field(default_factory=Signal)
     left: Signal = field(default_factory=Signal)
     streams: int = 0
+    # Whether each of them is a task of the event loop, or waits on a thread.
+    in_tasks: list[bool] = field(default_factory=list)
     flood_chunks: int = 0
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -45,7 +47,8 @@ class EchoApp:
         if path.startswith("/task"):
             environ[RUNS_AS_TASK] = True
             environ[ON_DISCONNECT](self.left.set)
-            environ[WHILE_WAITING] = partial(_say_that_it_waits, start_response)
+            if path != "/task/whole":
+                environ[WHILE_WAITING] = partial(_say_that_it_waits, start_response)
             return self._task(path, start_response)
         if path == "/stream":
             start_response("200 OK", [("Content-Type", "text/event-stream")])
@@ -59,6 +62,7 @@ class EchoApp:
 
     def _task(self, path: str, start_response: Callable[..., Any]) -> Iterator[bytes]:
         """A body that waits as a task may: it begins its response when it goes on, and ends as its path says."""
+        self.in_tasks.append(in_task())
         self.streams += 1
         try:
             assert self.go_on.wait(60)

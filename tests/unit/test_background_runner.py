@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mistral_api.errors import ApiError
-from mistral_api.generation.endpoint import RequestContext
-from mistral_api.generation.running_exchange import RunningExchange
-from mistral_api.payload_types.responses import ResponsePayload
-from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundResponse, BackgroundRunner
-from mistral_api.responses.prepared_response import parse_input_items, prepare_response
-from mistral_api.responses.response_run import ResponseRun
-from mistral_api.responses.stored_responses import StoredContext
-from mistral_api.security.access import Caller
-from mistral_api.system.identifiers import new_id
-from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.sse import SSEStream
+from mistral_api.responses.background import MOST_EVENT_BYTES, MOST_WAITING_BYTES, BackgroundRunner
+from mistral_api.responses.background_response import BackgroundResponse
+from tests.support.background_responses import background_response
 from tests.support.exchanges import undelivered_recorder
 
 MakeResponse = Callable[..., BackgroundResponse]
-
-
-def _fail_to_generate() -> SSEStream:
-    raise AssertionError("nothing is generated here")
 
 
 @pytest.fixture
 def make_response(tmp_path: Path) -> Iterator[MakeResponse]:
     """A function that makes new background responses."""
     recorder = undelivered_recorder(tmp_path)
-
-    def made(size: int = 1, instructions: str = "") -> BackgroundResponse:
-        request: ResponsePayload = {"input": "Hi.", "background": True, "instructions": instructions}
-        ready = prepare_response(request, parse_input_items(request), StoredContext("sess_1"), "m")
-        asked = RequestContext(Caller("me", None, local=True), new_id(), None, request)
-        return BackgroundResponse(
-            "me",
-            ResponseRun(ready, RunningExchange(recorder, "/v1/responses", asked), _fail_to_generate),
-            UpstreamCall(),
-            size,
-        )
-
-    yield made
+    yield partial(background_response, recorder)
     recorder.close(seconds=0)
 
 
@@ -58,7 +35,7 @@ def test_background_queue_refuses_more_bytes_than_it_holds(
     background: BackgroundRunner, make_response: MakeResponse
 ) -> None:
     background.require_room(MOST_WAITING_BYTES + 1)
-    first = make_response(MOST_WAITING_BYTES - 10)
+    first = make_response(size=MOST_WAITING_BYTES - 10)
     background.add(first)
     background.require_room(10)
     with pytest.raises(ApiError, match="Too many responses wait"):

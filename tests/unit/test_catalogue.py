@@ -14,7 +14,7 @@ from mistral_api.upstream import catalogue
 from mistral_api.upstream.catalogue import Catalogue, StandInRule, with_model
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.model_servers import ModelServers
-from mistral_api.upstream.slot_owners import Sharing
+from mistral_api.upstream.shared_slots import Sharing
 
 
 class _Engine:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from mistral_api.event_loop.loop import EventLoop
 from mistral_api.serving.lanes import Lanes
+from tests.support.event_loops import running_loop
 
 
 class _Request:
@@ -36,8 +39,14 @@ class _Channel:
         """Nothing is open."""
 
 
-def test_scrapes_that_wait_for_the_model_server_do_not_hold_up_health() -> None:
-    lanes, released, at_once = Lanes(threads=1, most_waiting=10), threading.Event(), threading.Event()
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    with running_loop() as running:
+        yield running
+
+
+def test_scrapes_that_wait_for_the_model_server_do_not_hold_up_health(loop: EventLoop) -> None:
+    lanes, released, at_once = Lanes(1, 10, loop), threading.Event(), threading.Event()
     at_once.set()
     health = _Channel("/health/ready", at_once)
     try:
@@ -51,8 +60,8 @@ def test_scrapes_that_wait_for_the_model_server_do_not_hold_up_health() -> None:
 
 
 @pytest.mark.parametrize(("path", "refused"), [("/health/live", False), ("/health", True), ("/v1/models", True)])
-def test_liveness_alone_is_told_to_all_that_ask(path: str, refused: bool) -> None:
-    lanes, released = Lanes(threads=1, most_waiting=10), threading.Event()
+def test_liveness_alone_is_told_to_all_that_ask(loop: EventLoop, path: str, refused: bool) -> None:
+    lanes, released = Lanes(1, 10, loop), threading.Event()
     channels = [_Channel(path, released) for _ in range(200)]
     try:
         for channel in channels:
@@ -75,8 +84,10 @@ def test_liveness_alone_is_told_to_all_that_ask(path: str, refused: bool) -> Non
         ("GET", "/props", False),
     ],
 )
-def test_what_asks_the_model_server_does_not_hold_up_who_reads(method: str, path: str, is_free: bool) -> None:
-    lanes, released, at_once = Lanes(threads=1, most_waiting=10), threading.Event(), threading.Event()
+def test_what_asks_the_model_server_does_not_hold_up_who_reads(
+    loop: EventLoop, method: str, path: str, is_free: bool
+) -> None:
+    lanes, released, at_once = Lanes(1, 10, loop), threading.Event(), threading.Event()
     at_once.set()
     asked = _Channel(path, at_once, method)
     try:

@@ -12,7 +12,7 @@ from mistral_api.settings import Settings
 from mistral_api.upstream.catalogue import Catalogue
 from mistral_api.upstream.model_servers import ModelServers
 from mistral_api.upstream.ollama_models import OllamaModels, human_number
-from mistral_api.upstream.slot_owners import Sharing
+from mistral_api.upstream.shared_slots import Sharing
 from tests.support.gguf_files import write_gguf
 
 ALIASES = "Small,with/owner:7b"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from contextlib import ExitStack, closing
+from pathlib import Path
 
-from mistral_api.recording.other_processes import OtherProcesses
+from mistral_api.recording.deliverer_link import DelivererLink
+from mistral_api.recording.other_processes import SIBLING, OtherProcesses
+from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.event_loops import running_loop
 
 SECONDS = 10.0
@@ -36,3 +40,17 @@ def test_a_disk_that_fails_may_hide_others() -> None:
         raise OSError("no disk")
 
     assert OtherProcesses(look).seen()
+
+
+def test_siblings_are_no_strangers(tmp_path: Path) -> None:
+    def recorder(role: str = "") -> Recorder:
+        made = Recorder(tmp_path, RecordingPolicy(), lambda path, _lock: DelivererLink(path.parent), role)
+        made.start()
+        return opened.enter_context(closing(made))
+
+    with ExitStack() as opened:
+        recorder(SIBLING)
+        first = recorder()
+        recorder(SIBLING)
+        assert not first.other_processes.seen()
+        assert recorder().other_processes.seen()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +15,7 @@ from mistral_api.recording import pending as pending_module
 from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.exchange import Exchange
 from mistral_api.recording.journal import Journal, prepare_journal
-from mistral_api.recording.pending import PendingExchanges
+from mistral_api.recording.pending import LEAST_SWEPT, PendingExchanges
 from tests.support.exchanges import make_exchange, question, record_exchange, reply, undelivered_recorder
 
 MANY = 1 << 30
@@ -153,6 +154,18 @@ def test_exchange_is_decoded_once_while_it_is_cached(
         assert len(small.of_session("local", "one")) == 20
     assert small._cache._bytes <= size * 5
     small.close()
+
+
+def test_what_has_been_delivered_does_not_stay_in_memory(
+    path: Path, journal: Journal, pending: PendingExchanges
+) -> None:
+    with closing(Backlog(path)) as backlog:
+        for number in range(3 * LEAST_SWEPT):
+            journal.add(_said(f"session {number}", "hello"))
+            assert len(pending.of_session("local", f"session {number}")) == 1
+            backlog.remove(backlog.oldest_entries(1, MANY))
+    gc.collect()
+    assert sum(type(each) is Exchange for each in gc.get_objects()) <= LEAST_SWEPT + 1
 
 
 def test_exchange_that_the_disk_did_not_take_is_pending_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor, the bundled engine and the process that delivers import no heavy packages when they start."""
+"""No process imports at its start what is heavy and what it does not need, or not yet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ def test_process_that_delivers_imports_nothing_that_serves_requests_or_migrates(
     assert shown.stdout.split() == []
 
 
-def test_tracing_that_is_off_loads_nothing_of_opentelemetry() -> None:
-    program = "import sys, mistral_api.application; print(*(name for name in sys.modules if 'opentelemetry' in name))"
+def test_server_loads_what_few_servers_or_requests_need_with_the_first_of_them() -> None:
+    rarely = (
+        *("opentelemetry", "alembic", "urllib3", "limits", "apispec", "mistral_api.delivery.writer"),
+        *("mistral_api.constraints.schemas", "mistral_api.grammars.lark"),
+    )
+    program = f"import sys, mistral_api.serving.__main__; print(*sorted(set(sys.modules) & set({rarely!r})))"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert shown.stdout.split() == []

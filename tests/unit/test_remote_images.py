@@ -7,7 +7,7 @@ import pytest
 from mistral_api.errors import InvalidRequest
 from mistral_api.generation.remote_images import RemoteImages
 from mistral_api.upstream.cancellation import UpstreamCall
-from mistral_api.upstream.image_fetcher import FetchBudget
+from mistral_api.upstream.fetch_budget import FetchBudget
 from mistral_api.upstream.media_addresses import media_addresses, path_of, require_no_addresses
 from mistral_api.wire.llama_cpp import LlamaCppCompletionRequest
 from mistral_api.wire.request_schema import load

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from mistral_api.payload_types.chat import ChatMessage
-from mistral_api.responses.response_cache import CachedResponse, ResponseCache
+from mistral_api.responses.response_cache import CachedResponse, EncodedResponse, ResponseCache
 from mistral_api.system.identifiers import new_id
 
 
 def _cached_response(name: str, owner: str = "me", session_id: str = "one", created_at: int = 100) -> CachedResponse:
     body: Any = {"id": name, "created_at": created_at, "status": "completed"}
     asked: list[ChatMessage] = [{"role": "user", "content": "x" * 1000}]
-    return CachedResponse(owner, session_id, body, [new_id()], asked, new_id(), {"content": "y"}, in_chain=True)
+    encoded = EncodedResponse.of(body)
+    return CachedResponse(owner, session_id, encoded, [new_id()], asked, new_id(), {"content": "y"}, in_chain=True)
 
 
 @pytest.fixture
@@ -55,3 +56,14 @@ def test_response_cache_forgets_responses_before_a_time(recent: ResponseCache) -
     recent.add(_cached_response("b", created_at=100))
     recent.remove_before(100)
     assert _cached_names(recent) == ["b"]
+
+
+def test_a_cached_response_is_read_as_postgresql_would_have_it(recent: ResponseCache) -> None:
+    body: Any = {"id": "a", "created_at": 1, "status": "completed", "output": [{"text": "a\0b"}], "model": "m"}
+    asked: list[ChatMessage] = [{"role": "user", "content": "c\0d"}]
+    recent.add(CachedResponse("me", "one", EncodedResponse.of(body), [], asked, None, None, in_chain=True))
+    found = recent.get("me", "a")
+    assert found is not None
+    assert found.body.decode() == {**body, "output": [{"text": "a\ufffdb"}]}
+    assert found.input == [{"role": "user", "content": "c\ufffdd"}]
+    assert body["output"] == [{"text": "a\0b"}]  # what the client gets is left as it is

@@ -3,59 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from mistral_api.errors import ApiError, ModelTimeout, ModelUnavailable, Unavailable
+from mistral_api.errors import ModelTimeout, ModelUnavailable, Unavailable
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest, context_exceeded
-from mistral_api.upstream.slot_gate import SlotGate
 from tests.support.event_loops import running_loop
 from tests.support.processes import wait_for
-
-
-class Requests:
-    """Requests that wait at a gate, each on a thread of its own, or as a task of a loop."""
-
-    def __init__(self, gate: SlotGate, loop: EventLoop | None = None) -> None:
-        self.gate = gate
-        self.admitted: list[str] = []
-        self.releases: dict[str, Callable[[], None]] = {}
-        self.failures: list[ApiError] = []
-        self._loop = loop
-
-    def send(self, name: str, count: int = 1, call: UpstreamCall | None = None) -> UpstreamCall:
-        """Send a request of the owner whose name it begins with; return once it waits, is admitted or has failed."""
-        call = call or UpstreamCall()
-
-        def enter() -> None:
-            try:
-                release = self.gate.enter(name[0], count, call)
-            except ApiError as error:
-                self.failures.append(error)
-                return
-            self.releases[name] = release
-            self.admitted.append(name)
-
-        failed = len(self.failures)
-        if self._loop is None:
-            threading.Thread(target=enter, daemon=True).start()
-        else:
-            self._loop.spawn(enter)
-        wait_for(
-            lambda: name in self.admitted or call.place is not None or len(self.failures) > failed,
-            f"{name} at the gate",
-        )
-        return call
-
-    def end(self, name: str) -> str:
-        """End a request. Return the one that is admitted then."""
-        before = len(self.admitted)
-        self.releases[name]()
-        wait_for(lambda: len(self.admitted) > before, "another request")
-        return self.admitted[-1]
+from tests.support.slots import Requests, own_gate
 
 
 @pytest.fixture(params=["threads", "tasks"])
@@ -71,11 +29,11 @@ def loop(request: pytest.FixtureRequest) -> Iterator[EventLoop | None]:
 @pytest.fixture
 def requests(loop: EventLoop | None) -> Requests:
     """Requests to a model server of two slots."""
-    return Requests(SlotGate(2, 30), loop)
+    return Requests(own_gate(2, 30), loop)
 
 
 def test_one_owner_alone_waits_in_the_order_of_arrival(loop: EventLoop | None) -> None:
-    alone = Requests(SlotGate(2, 30), loop)
+    alone = Requests(own_gate(2, 30), loop)
     for number in range(5):
         alone.send(f"a{number}")
     assert sorted(alone.admitted) == ["a0", "a1"]
@@ -133,7 +91,7 @@ def test_a_call_that_is_cancelled_waits_no_longer(requests: Requests) -> None:
 
 
 def test_a_client_that_leaves_is_noticed_by_a_thread_that_waits_for_it() -> None:
-    gone, requests = threading.Event(), Requests(SlotGate(1, 30))
+    gone, requests = threading.Event(), Requests(own_gate(1, 30))
     requests.send("a1")
     requests.send("b1", call=UpstreamCall(gone.is_set))
     gone.set()
@@ -142,7 +100,7 @@ def test_a_client_that_leaves_is_noticed_by_a_thread_that_waits_for_it() -> None
 
 
 def test_a_wait_ends_after_its_time(loop: EventLoop | None) -> None:
-    held = Requests(SlotGate(1, 0.2), loop)
+    held = Requests(own_gate(1, 0.2), loop)
     held.send("a1")
     held.send("b1")
     wait_for(lambda: held.failures, "the end of the time")
@@ -162,7 +120,7 @@ def test_all_waits_end_when_the_server_stops(requests: Requests) -> None:
 
 def test_who_has_waited_as_long_as_one_that_met_no_model_server_is_refused_with_it() -> None:
     now = [0.0]
-    requests = Requests(SlotGate(1, 600, clock=lambda: now[0]))
+    requests = Requests(own_gate(1, 600, clock=lambda: now[0]))
     for name in ("a1", "a2", "b1"):
         requests.send(name)
     now[0] = 20.0
@@ -179,7 +137,7 @@ def test_who_has_waited_as_long_as_one_that_met_no_model_server_is_refused_with_
 
 
 def test_an_unknown_number_of_slots_holds_nothing_back_below_the_bound() -> None:
-    gate = SlotGate(None, 1, most_waiting=6)
+    gate = own_gate(None, 1, most_waiting=6)
     releases = [gate.enter(owner, 1, UpstreamCall()) for owner in "abcabc"]
     assert gate.waiting == 0
     with pytest.raises(Unavailable) as caught:
@@ -190,7 +148,7 @@ def test_an_unknown_number_of_slots_holds_nothing_back_below_the_bound() -> None
 
 
 def test_one_too_many_is_refused_at_once_and_counted(loop: EventLoop | None) -> None:
-    full = Requests(SlotGate(1, 30, most_waiting=2), loop)
+    full = Requests(own_gate(1, 30, most_waiting=2), loop)
     for name in ("a1", "a2", "b1", "b2", "c1"):
         full.send(name)
     assert [failure.code for failure in full.failures] == ["overloaded"] * 2
@@ -203,7 +161,7 @@ def test_one_too_many_is_refused_at_once_and_counted(loop: EventLoop | None) -> 
 
 @pytest.mark.parametrize("reason", ["promised", "answered"])
 def test_what_was_promised_and_a_further_part_of_an_answer_are_never_one_too_many(reason: str) -> None:
-    gate = SlotGate(1, 30, most_waiting=0)
+    gate = own_gate(1, 30, most_waiting=0)
     call = UpstreamCall()
     with pytest.raises(Unavailable):
         gate.enter("a", 1, call)
@@ -213,7 +171,7 @@ def test_what_was_promised_and_a_further_part_of_an_answer_are_never_one_too_man
 
 def test_who_is_refused_is_told_how_long_the_queue_takes() -> None:
     now = [0.0]
-    gate = SlotGate(4, 30, most_waiting=0, clock=lambda: now[0])
+    gate = own_gate(4, 30, most_waiting=0, clock=lambda: now[0])
 
     def retry_after() -> float | None:
         with pytest.raises(Unavailable) as caught:
@@ -243,7 +201,7 @@ def test_who_is_refused_is_told_how_long_the_queue_takes() -> None:
 
 def test_a_longer_queue_takes_longer() -> None:
     now = [0.0]
-    full = Requests(SlotGate(2, 30, most_waiting=9, clock=lambda: now[0]))
+    full = Requests(own_gate(2, 30, most_waiting=9, clock=lambda: now[0]))
     full.send("z0")
     now[0] += 4.0
     full.releases["z0"]()
@@ -254,7 +212,7 @@ def test_a_longer_queue_takes_longer() -> None:
 
 def test_positions_count_down(loop: EventLoop | None) -> None:
     now = [0.0]
-    gate = SlotGate(1, 30, clock=lambda: now[0])
+    gate = own_gate(1, 30, clock=lambda: now[0])
     requests = Requests(gate, loop)
     calls = [requests.send(f"a{number}") for number in range(4)]
     calls.append(requests.send("b0"))
@@ -276,7 +234,7 @@ def test_positions_count_down(loop: EventLoop | None) -> None:
 
 def test_a_request_that_is_refused_in_its_place_waits_no_longer(loop: EventLoop | None) -> None:
     error = context_exceeded(100, 200)
-    requests = Requests(SlotGate(1, 30), loop)
+    requests = Requests(own_gate(1, 30), loop)
     requests.send("a1")
     place = requests.send("b1").place
     assert place is not None

@@ -9,19 +9,20 @@ import pytest
 
 from mistral_api.control.saved_caches import conversation_key
 from mistral_api.payload_types.chat import ChatPayload
-from mistral_api.upstream.slot_owners import PlacedRequest, PromptSource, RestoredSlots, Sharing, SlotOwners
+from mistral_api.upstream.slot_owners import PlacedRequest, SlotOwners
+from mistral_api.upstream.slot_table import OwnSlotTable, PromptSource, RestoredSlots
 
 
 class _Server:
     """A model server with two slots, whose sharing a test sets."""
 
     def __init__(self, slots: int | None = 2) -> None:
-        self.process, self.has_prompt_cache, self.several_owners, self.several_processes = 1, False, True, False
-        sharing = Sharing(lambda: self.several_owners, lambda: self.several_processes)
+        self.process, self.has_prompt_cache, self.several_owners, self.strangers = 1, False, True, False
         self.restored: dict[int, str] = {}
         self.unused: set[int] = {0, 1}
         restored = RestoredSlots(lambda: self.restored, lambda: frozenset(self.unused))
-        self.owners = SlotOwners(slots, lambda: self.process, lambda: self.has_prompt_cache, sharing, restored)
+        table = OwnSlotTable(slots, lambda: self.has_prompt_cache, lambda: self.strangers, restored)
+        self.owners = SlotOwners(table, lambda: self.process, lambda: self.several_owners)
         self.released = 0
 
     def place(self, owner: str, *texts: str, count: int = 1, session: str = "session", **fields: Any) -> PlacedRequest:
@@ -113,13 +114,13 @@ def test_what_was_there_before_owners_had_to_be_kept_apart_is_not_used() -> None
     assert server.run("ada", "a")[1] is False
 
 
-def test_restarted_model_server_and_other_processes_leave_nothing_known() -> None:
+def test_restarted_model_server_and_strangers_leave_nothing_known() -> None:
     server = _Server()
     server.run("ada", "a")
     server.process = 2
     assert server.run("ada", "a")[1] is False
     assert server.run("ada", "a")[1] is True
-    server.several_processes = True
+    server.strangers = True
     assert server.run("ada", "a")[1] is False
     assert server.run("ada", "a")[1] is False
 
@@ -209,19 +210,19 @@ def test_restored_slot_is_taken_last_and_without_its_cache_by_others() -> None:
     assert server.run("ada", "a", session="long")[1] is False
 
 
-@pytest.mark.parametrize("reason", ["used", "cache", "processes", "alone before"])
+@pytest.mark.parametrize("reason", ["used", "cache", "strangers", "alone before"])
 def test_restored_slot_that_may_hold_something_else_is_not_used(reason: str) -> None:
     server = _Server()
     server.restored = {0: conversation_key("ada", "long")}
     server.unused = {1} if reason == "used" else {0, 1}
     server.has_prompt_cache = reason == "cache"
-    server.several_processes = reason == "processes"
+    server.strangers = reason == "strangers"
     if reason == "alone before":
         server.several_owners = False
         server.run("bob", "b")
         server.several_owners = True
     assert server.run("ada", "a", session="long")[1] is False
-    server.has_prompt_cache = server.several_processes = False
+    server.has_prompt_cache = server.strangers = False
     server.unused = {0, 1}
     assert server.run("ada", "x" * 500, session="long")[1] is False
 

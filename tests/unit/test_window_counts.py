@@ -7,10 +7,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from limits.errors import StorageError
 
 from mistral_api.errors import Unavailable
-from mistral_api.security.window_counts import AWAY_SECONDS, MemoryWindows, WindowCounts, WindowUsage
+from mistral_api.security.window_counts import AWAY_SECONDS, MemoryWindows, WindowCounts, WindowsAway, WindowUsage
 from tests.support.clock import Clock
 
 
@@ -119,7 +118,7 @@ class _AwayStorage:
     def _ask(self) -> None:
         self.asked += 1
         if self.away:
-            raise StorageError(ConnectionError("redis://:secret@host"))
+            raise WindowsAway from ConnectionError("redis://:secret@host")
 
 
 def test_a_shared_storage_that_is_away_is_replaced_by_memory_and_left_alone_for_a_while(
