@@ -16,7 +16,7 @@ AnswerJson = tuple[str, bool, bool, str | None, int]
 TurnJson = tuple[str, str, str, str | None, float, bool, list[AnswerJson]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EndedTurn:
     """A turn that was answered.
 
@@ -40,8 +40,10 @@ class EndedTurn:
         """
         if not belongs_to_conversation(exchange) or not exchange.answers or exchange.side_request:
             return None
-        was_cut = exchange.answer_status == INTERRUPTED
-        messages = [assistant_message(answer) for answer in exchange.answers]
+        was_cut, answers = exchange.answer_status == INTERRUPTED, []
+        for answer in exchange.answers:
+            message = assistant_message(answer)
+            answers.append((node_digest(message), Answer.of(message, was_cut=was_cut)))
         return cls(
             exchange.id,
             exchange.owner,
@@ -49,7 +51,7 @@ class EndedTurn:
             exchange.client,
             (exchange.created_at + timedelta(milliseconds=exchange.latency_ms)).timestamp(),
             exchange.continues is not None,
-            [(node_digest(message), Answer.of(message, was_cut=was_cut)) for message in messages],
+            answers,
         )
 
     def to_json(self) -> TurnJson:

@@ -361,7 +361,7 @@ class Settings:
     cache_storage_url: str | None = _setting(
         REDIS_URL,
         None,
-        "a Redis that keeps these answers for several API processes",
+        "a Redis that keeps these answers for several servers",
         default_text="the memory of each process",
         secret=True,
     )
