@@ -362,7 +362,7 @@ class Settings:
         REDIS_URL,
         None,
         "a Redis that keeps these answers for several servers",
-        default_text="the memory of each process",
+        default_text="the memory of the server",
         secret=True,
     )
     slot_save_seconds: float = _setting(

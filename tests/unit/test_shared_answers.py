@@ -59,6 +59,7 @@ def test_what_one_process_keeps_all_others_find_at_once(processes: _Processes, k
 def test_what_one_process_drops_is_gone_in_all(processes: _Processes, dropping: int) -> None:
     _keep(processes.others[1])
     _keep(processes.others[1], owner="bob")
+    assert [processes.first.find(owner, "key")[0] for owner in ("ann", "bob")] == [ANSWER] * 2
     processes.all[dropping].forget("ann")
     assert [each.find("ann", "key")[0] for each in processes.all] == [None] * 3
     assert processes.others[0].find("bob", "key")[0] == ANSWER
