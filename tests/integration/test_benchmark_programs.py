@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from bench.__main__ import GROUPS, PARTS, SCENARIOS
+from bench.__main__ import GROUPS, LONG, PARTS, SCENARIOS, usual_scenarios
 from bench.holding import held_connections
 from bench.kept_connection import KeptConnection
 from bench.paths import EnginePath
@@ -133,3 +133,7 @@ def test_the_documentation_has_every_scenario() -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     documented = re.findall(r"^\| `([a-z-]+)` \|", text.split("## Scenarios")[1], flags=re.MULTILINE)
     assert sorted(documented) == sorted([*SCENARIOS, *GROUPS, *PARTS])
+
+
+def test_what_takes_long_is_measured_only_where_it_is_named() -> None:
+    assert set(usual_scenarios()) == set(SCENARIOS) - set(LONG)

@@ -8,7 +8,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.__main__ import LONG, SCENARIOS, usual_scenarios
 from bench.curves import is_steeper, render_growth, steepest
 from bench.figures import Figures
 from bench.growth import BUSY, IDLE, SESSION, TIME, WORK, Curve
@@ -144,10 +143,6 @@ def test_reads_stand_beside_each_other_at_each_size() -> None:
 )
 def test_processes_are_told_by_their_command_lines(command: list[str], role: str | None) -> None:
     assert role_of(command) == role
-
-
-def test_what_takes_long_is_measured_only_where_it_is_named() -> None:
-    assert set(usual_scenarios()) == set(SCENARIOS) - set(LONG)
 
 
 def test_a_plot_of_other_scenarios_alone_is_refused() -> None:
