@@ -12,6 +12,7 @@ import logging
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -27,8 +28,10 @@ log = logging.getLogger(__name__)
 CALL_SECONDS = 10.0
 # How much is read at a time, so that others get their turn. Less than what the allocator maps anew each time.
 READ_BYTES = 1 << 16
-# Of more bytes that the other process does not take it is taken for hung.
-MOST_UNSENT_BYTES = 256 << 20
+# While more bytes wait to be sent, no more is asked, and nothing more is done that is answered in a task of its own.
+PLENTY_UNSENT_BYTES = 4 << 20
+# Where the other process takes nothing of what waits for so long, it hangs.
+TAKE_SECONDS = 60.0
 _LENGTH = struct.Struct("!I")
 
 Handler = Callable[..., object]
@@ -73,6 +76,9 @@ class Peer:
         self._received, self._unsent = bytearray(), bytearray()
         # Set when nothing is left to be sent, and replaced when something is.
         self._sent = Signal()
+        # Set, and replaced, whenever the other process has taken something; and when it last did.
+        self._taken = Signal()
+        self._taken_at = 0.0
         self._calls: dict[int, _Call] = {}
         self._numbers = count(1)
         self._ended = False
@@ -103,10 +109,12 @@ class Peer:
         """Return what the other process answers. Raises PeerGone."""
         number, call = next(self._numbers), _Call()
         self._calls[number] = call
+        deadline = time.monotonic() + seconds
         try:
+            self._wait_for_room(deadline)
             if not self._send([number, method, arguments]) or self._ended:
                 raise PeerGone(f"{self.name} has ended")
-            if not call.done.wait(seconds):
+            if not call.done.wait(deadline - time.monotonic()):
                 raise PeerGone(f"{self.name} did not answer in time")
         finally:
             self._calls.pop(number, None)
@@ -123,6 +131,13 @@ class Peer:
         sent = self._sent
         if self._unsent and not sent.wait(seconds):
             raise PeerGone(f"{self.name} did not read in time")
+
+    def _wait_for_room(self, deadline: float) -> None:
+        """Return once not much waits to be sent, or the other process has ended; at the deadline at the latest."""
+        while True:
+            taken = self._taken
+            if len(self._unsent) <= PLENTY_UNSENT_BYTES or self._ended or not taken.wait(deadline - time.monotonic()):
+                return
 
     def catch_up(self) -> None:
         """Do what the other process has asked and told until now. Not to be called by a handler that does not wait."""
@@ -146,10 +161,12 @@ class Peer:
                 return False
             begins = not self._unsent
             self._unsent += _LENGTH.pack(len(data)) + data
+            if begins:
+                self._taken_at = time.monotonic()
             waits = begins and self._write()
             if waits:
                 self._sent = Signal()
-            hangs = len(self._unsent) > MOST_UNSENT_BYTES
+            hangs = not begins and time.monotonic() - self._taken_at > TAKE_SECONDS
         if hangs:
             log.error("%s reads nothing any more", self.name)
             self._end()
@@ -161,7 +178,10 @@ class Peer:
         """Send what waits, as far as there is room. Return whether a rest still waits. The lock is held."""
         try:
             while self._unsent:
-                del self._unsent[: self._connection.send(self._unsent[:READ_BYTES])]
+                with memoryview(self._unsent) as view, view[:READ_BYTES] as part:
+                    taken = self._connection.send(part)
+                del self._unsent[:taken]
+                self._taken_at = time.monotonic()
         except BlockingIOError:
             return True
         except OSError:  # it has ended: whoever reads sees that
@@ -171,6 +191,8 @@ class Peer:
     def _send_rest(self) -> None:
         with self._writing:
             waits = self._write()
+            taken, self._taken = self._taken, Signal()
+        taken.set()
         if not waits:
             self._sent.set()
             self._watch()
@@ -224,6 +246,8 @@ class Peer:
         handler, waits = self._handlers.get(method, (_refuse, False))
 
         def do() -> None:
+            if waits:  # answers may be large, and none is made while others wait to be taken
+                self._wait_for_room(time.monotonic() + TAKE_SECONDS)
             try:
                 answer = [-number, True, handler(*arguments)]
             except Exception:
@@ -243,6 +267,7 @@ class Peer:
                 return
             self._ended = True
         self._sent.set()
+        self._taken.set()
         if self._loop is not None:
             self._loop.call_soon(self._close)
         for call in list(self._calls.values()):

@@ -14,6 +14,7 @@ from mistral_api.event_loop.waiting import Signal
 from mistral_api.ipc.peer import Peer, PeerGone
 from mistral_api.ipc.siblings import Hub
 from tests.support.event_loops import run_as_task, running_loop
+from tests.support.processes import wait_for
 
 SECONDS = 10.0
 
@@ -99,6 +100,33 @@ def test_what_there_is_no_room_for_is_sent_later(loop: EventLoop, pair: tuple[Pe
     telling.flush()
     told.catch_up()
     assert heard == list(range(5000))
+
+
+def test_large_answers_are_made_as_they_are_taken(loop: EventLoop, pair: tuple[Peer, Peer]) -> None:
+    asking, asked = pair
+    made: list[int] = []
+
+    def answer(number: int) -> str:
+        made.append(number)
+        return "x" * 5_000_000
+
+    asked.handle("large", answer, waits=True)
+    asked.start(loop)
+    lengths: list[int] = []
+    threads = [
+        threading.Thread(target=lambda number=number: lengths.append(len(asking.call("large", number))))
+        for number in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(made) == 1, "the first answer")
+    for _ in range(10):
+        _let_pass(loop)
+    assert len(made) == 1  # which waits to be taken
+    asking.start(loop)
+    for thread in threads:
+        thread.join(SECONDS)
+    assert lengths == [5_000_000] * 12
 
 
 def test_a_question_to_a_process_that_has_ended_is_not_answered(loop: EventLoop, pair: tuple[Peer, Peer]) -> None:
