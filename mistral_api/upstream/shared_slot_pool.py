@@ -37,7 +37,8 @@ class _Added(TypedDict):
     plenty: bool
 
 
-def _has_ended() -> Unavailable:
+def slots_unavailable() -> Unavailable:
+    """Return what a request is refused with while the first process does not answer."""
     return Unavailable(
         "The process that shares out the slots of the model server has ended, or does not answer.",
         code="overloaded",
@@ -143,7 +144,7 @@ class RemoteSlotPool:
         try:
             return self._first.call(f"{self._prefix}.{what}", *arguments)
         except PeerGone as error:
-            raise _has_ended() from error
+            raise slots_unavailable() from error
 
     def _take_back(self, how: str, waiter: Waiter) -> None:
         if self._waiters.pop(waiter.number, None) is not None:
@@ -165,7 +166,7 @@ class RemoteSlotPool:
     def _note_end(self) -> None:
         for waiter in self._all():
             if waiter.waits:
-                waiter.refusal = _has_ended()
+                waiter.refusal = slots_unavailable()
                 waiter.wake()
 
 

@@ -15,6 +15,7 @@ from typing import TypedDict
 from mistral_api.ipc.peer import Peer, PeerGone
 from mistral_api.ipc.siblings import Hub
 from mistral_api.upstream.prompt_pieces import Piece
+from mistral_api.upstream.shared_slot_pool import slots_unavailable
 from mistral_api.upstream.slot_table import OwnSlotTable, Placement, Prompt, PromptSource, Release, note_nothing
 
 _ROOM = "slot-table"
@@ -54,16 +55,21 @@ class RemoteSlotTable:
         self._told_server: object | None = None
 
     def place(self, prompt: Prompt, release: Release) -> Placement:
-        """See :class:`SlotTable`. Where the first process has ended, the request uses no cache."""
+        """See :class:`SlotTable`. Raises Unavailable where the first process does not answer.
+
+        A request that was sent to any slot all the same would be one that the first process knows nothing of when it
+        goes on: an owner's prompt could be where it takes another one's for.
+        """
         number = next(self._numbers)
-        end = self._telling_once("end", number, release)
-        try:
+        try:  # where it raises, it is the caller's to call `release`
             slot, cached = self._first.call(f"{self._prefix}.place", number, _sent(prompt))
-        except PeerGone:
-            return Placement(None, cached=False, end=end)
-        except BaseException:  # the task ends; it is its caller's to call `release`
+        except PeerGone as error:
+            self._tell("end", number)
+            raise slots_unavailable() from error
+        except BaseException:  # the task ends
             self._tell("end", number)
             raise
+        end = self._telling_once("end", number, release)
         return Placement(slot, cached, end, lambda: self._tell("note_answer", number))
 
     def begin_of_only_owner(self, server: object | None, release: Release) -> Release:
@@ -88,8 +94,9 @@ class RemoteSlotTable:
         try:
             # No other request may be sent to a slot meanwhile as if nothing else could be there.
             self._first.call(f"{self._prefix}.begin_unplaced", number)
-        except PeerGone:  # it places no request any more
-            pass
+        except PeerGone as error:
+            end()
+            raise slots_unavailable() from error
         except BaseException:
             end()
             raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mistral_api.errors import Unavailable
 from mistral_api.event_loop.loop import EventLoop
 from mistral_api.upstream.prompt_pieces import prompt_pieces
 from mistral_api.upstream.slot_owners import PlacedRequest
@@ -168,16 +169,17 @@ def test_a_model_server_that_only_one_process_knows_to_be_another_one_is_used_wi
     assert shared.run(1, "ada", "a")[1] is True
 
 
-def test_without_the_first_process_requests_use_no_cache(shared: Shared) -> None:
+def test_without_the_first_process_requests_of_several_owners_are_refused(shared: Shared) -> None:
     shared.run(1, "ada", "a")
     shared.processes.hub.close()
     shared.processes.settle()
-    assert shared.run(1, "ada", "a") == (None, False)
-    with shared.processes.owners[1].unplaced():
+    with pytest.raises(Unavailable):
+        shared.run(1, "ada", "a")
+    with pytest.raises(Unavailable), shared.processes.owners[1].unplaced():
         pass
     shared.processes.several_owners = False
     assert shared.run(1, "ada", "a") == (None, True)
-    assert shared.released == 3
+    assert shared.released == 2
 
 
 def test_a_task_that_ends_while_it_asks_leaves_nothing_behind() -> None:
