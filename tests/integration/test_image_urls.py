@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 
 from mistral_api import create_app, services
 from mistral_api.settings import Settings
+from mistral_api.upstream import image_fetcher
 from mistral_api.upstream.image_fetcher import ImageFetcher
 from tests.support.error_shape import assert_error_shape
 from tests.support.image_server import PNG, ImageServer, image_server, settle
@@ -123,7 +124,7 @@ def _bodies() -> list[Any]:
 @pytest.fixture(name="client")
 def _client(tmp_path: Path, bodies: list[Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskClient]:
     """The application that fetches images, without a database; this machine counts as public."""
-    monkeypatch.setattr(services, "ImageFetcher", partial(ImageFetcher, is_allowed=lambda each: each == "127.0.0.1"))
+    monkeypatch.setattr(image_fetcher, "ImageFetcher", partial(ImageFetcher, is_allowed=lambda each: each == "127.0.0.1"))
     with misbehaving_server(bodies) as url:
         app = create_app(
             Settings(
