@@ -124,7 +124,9 @@ def _bodies() -> list[Any]:
 @pytest.fixture(name="client")
 def _client(tmp_path: Path, bodies: list[Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[FlaskClient]:
     """The application that fetches images, without a database; this machine counts as public."""
-    monkeypatch.setattr(image_fetcher, "ImageFetcher", partial(ImageFetcher, is_allowed=lambda each: each == "127.0.0.1"))
+    monkeypatch.setattr(
+        image_fetcher, "ImageFetcher", partial(ImageFetcher, is_allowed=lambda each: each == "127.0.0.1")
+    )
     with misbehaving_server(bodies) as url:
         app = create_app(
             Settings(
