@@ -105,7 +105,7 @@ class ReleasingApplication:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request. Its permit ends when the WSGI server closes the response, in ours before its end is sent."""
+        """Answer a request. Its permit ends when the WSGI server closes the response: in ours, just before its end."""
         try:
             response = self._application(environ, start_response)
         except BaseException:
