@@ -1,8 +1,8 @@
 """The tokens that were used on this day, in UTC, by those who have a limit a day.
 
-What this process counts is added to what PostgreSQL and the journal knew at the last reading
-(``analytics.daily_tokens`` reads them). So a restart does not begin at zero, and processes that share a database see
-each other's tokens.
+What is counted here is added to what PostgreSQL and the journal knew at the last reading (``analytics.daily_tokens``
+reads them). So a restart does not begin at zero, and servers that share a database see each other's tokens. The API
+processes of one ``bin/serve`` count in the first of them (``security.shared_limits``).
 """
 
 from __future__ import annotations
@@ -51,6 +51,10 @@ class DailyTokens:
         with self._lock:
             known = self._sum(name)
             return known.stored + known.counted - known.counted_then
+
+    def is_spent(self, name: str, most: int) -> bool:
+        """Return whether ``most`` tokens of the day, or more, have been used."""
+        return self.used(name) >= most
 
     def add(self, name: str, tokens: int) -> None:
         """Count tokens that have been used."""

@@ -35,7 +35,7 @@ def rate_limits_from(settings: Settings, siblings: Siblings = ALONE) -> RateLimi
         for most in (MAX_KEY_WINDOWS, MAX_ADDRESS_WINDOWS)
     )
     limits = RateLimits(anonymous, limit_loopback=settings.limit_loopback, keys=keys, addresses=addresses)
-    counts = RequestCounts(keys, addresses, limits.running)
+    counts = RequestCounts(keys, addresses, limits.running, limits.daily)
     limits.counts = share_counts(counts, siblings, in_redis=shared is not None, fail_open=fail_open)
     if shared is not None:
         limits.close = shared.close

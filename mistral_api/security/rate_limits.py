@@ -16,7 +16,14 @@ from mistral_api.security.addresses import network_of
 from mistral_api.security.api_key import KeyLimits
 from mistral_api.security.concurrency import ConcurrentRequests, RequestPlace
 from mistral_api.security.daily_tokens import DailyTokens
-from mistral_api.security.request_counts import Admission, CountedRequest, Counts, Refusal, RequestCounts
+from mistral_api.security.request_counts import (
+    Admission,
+    CountedRequest,
+    Counts,
+    Refusal,
+    RequestCounts,
+    UsedTokens,
+)
 from mistral_api.security.window_counts import MemoryWindows, WindowCounts, WindowUsage
 
 NO_LIMITS = KeyLimits()
@@ -107,14 +114,15 @@ class RateLimits:
         """``anonymous``: the limits of each address without a key; ``limit_loopback``: of this machine's own too."""
         self._anonymous = anonymous
         self._limit_loopback = limit_loopback
-        # The requests that run, of those that are counted here.
+        # The requests that run, and the tokens of the day, of those that are counted here.
         self.running = ConcurrentRequests()
+        self.daily = daily or DailyTokens()
         self.counts: Counts = RequestCounts(
             keys or WindowCounts(MemoryWindows(MAX_KEY_WINDOWS)),
             addresses or WindowCounts(MemoryWindows(MAX_ADDRESS_WINDOWS)),
             self.running,
+            self.daily,
         )
-        self.daily = daily or DailyTokens()
         # Closes the connections to a shared storage.
         self.close: Callable[[], None] = _nothing
 
@@ -142,14 +150,13 @@ class RateLimits:
         return LimitedCaller(ADDRESS_BUDGET + network, ADDRESS_BUDGET + network, self._anonymous, is_key=False)
 
     def _admit(self, limited: LimitedCaller, place_among: str | None) -> Permit:
-        self._require_budget(limited)
         limits, admission = limited.limits, self._count(limited, place_among)
+        name = None if limits.tokens_per_minute is None else limited.name
+        budget = None if limits.tokens_per_day is None else limited.budget
 
         def count_tokens(number: int) -> None:
-            if limits.tokens_per_minute is not None:
-                self.counts.add_tokens(limited.name, number, is_key=limited.is_key)
-            if limits.tokens_per_day is not None:
-                self.daily.add(limited.budget, number)
+            if name is not None or budget is not None:
+                self.counts.add_tokens(UsedTokens(number, limited.is_key, name, budget))
 
         return Permit(LimitWindows(admission.requests, admission.tokens), count_tokens, admission.place)
 
@@ -166,20 +173,24 @@ class RateLimits:
                 limits.tokens_per_minute,
                 place,
                 limits.concurrent_requests or 0,
+                None if limits.tokens_per_day is None else limited.budget,
+                limits.tokens_per_day or 0,
             )
         )
+        if admission.refused_by == "budget":
+            raise self._spent(limited)
         if admission.refused_by is not None:
             raise _refusal(limited, admission, admission.refused_by)
         return admission
 
-    def _require_budget(self, limited: LimitedCaller) -> None:
+    def _spent(self, limited: LimitedCaller) -> RateLimited:
+        """Return the error for a request of a caller who has used the tokens of the day."""
         most = limited.limits.tokens_per_day
-        if most is not None and self.daily.used(limited.budget) >= most:
-            text = f"{_whose(limited)} used up its {most} tokens of this day, which ends at midnight UTC."
-            refusal = RateLimited(text, LimitWindows(), retry_after=self.daily.seconds_left, code="budget_exceeded")
-            # The clients of OpenAI and Anthropic would repeat the request at once (their ``_base_client.py``).
-            refusal.headers["x-should-retry"] = "false"
-            raise refusal
+        text = f"{_whose(limited)} used up its {most} tokens of this day, which ends at midnight UTC."
+        refusal = RateLimited(text, LimitWindows(), retry_after=self.daily.seconds_left, code="budget_exceeded")
+        # The clients of OpenAI and Anthropic would repeat the request at once (their ``_base_client.py``).
+        refusal.headers["x-should-retry"] = "false"
+        return refusal
 
 
 def _refusal(limited: LimitedCaller, admission: Admission, refused_by: Refusal) -> RateLimited:

@@ -1,12 +1,13 @@
 """Limits of several API processes of one ``bin/serve``: the first one counts for all (API_PROCESSES).
 
-A request with limits asks it one question. Where it does not answer, requests a minute follow RATE_LIMIT_FAIL, and
-whoever needs a place gets 503. With RATE_LIMIT_STORAGE_URL each process counts the minute in Redis, and asks the first
-one for places alone.
+A request with limits asks it one question. Where it does not answer, limits of a minute and of a day follow
+RATE_LIMIT_FAIL, and whoever needs a place gets 503. With RATE_LIMIT_STORAGE_URL each process counts the minute in
+Redis, and asks the first one for places and for the tokens of the day.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from itertools import count
@@ -16,7 +17,7 @@ from mistral_api.errors import Unavailable
 from mistral_api.ipc.peer import Peer, PeerGone
 from mistral_api.ipc.siblings import Hub, Siblings
 from mistral_api.security.concurrency import RequestPlace
-from mistral_api.security.request_counts import Admission, CountedRequest, Counts, RequestCounts
+from mistral_api.security.request_counts import Admission, CountedRequest, Counts, RequestCounts, UsedTokens
 from mistral_api.security.window_counts import AWAY_SECONDS, WindowUsage
 
 # How long a request waits for the first process at most.
@@ -37,7 +38,9 @@ def share_counts(counts: RequestCounts, siblings: Siblings, *, in_redis: bool, f
         return FirstCounts(counts, hub)
     if siblings.first is not None:
         shared = SharedCounts(siblings.first, counts, fail_open=fail_open)
-        return RequestCounts(counts.keys, counts.addresses, shared) if in_redis else shared
+        if in_redis:
+            return RequestCounts(counts.keys, counts.addresses, shared, SharedBudgets(shared))
+        return shared
     return counts
 
 
@@ -56,9 +59,9 @@ class FirstCounts:
         self._hub.catch_up()  # a request may just have ended elsewhere
         return self._counts.admit(request)
 
-    def add_tokens(self, name: str, tokens: int, *, is_key: bool) -> None:
+    def add_tokens(self, used: UsedTokens) -> None:
         """Count tokens that a caller has used. It never fails."""
-        self._counts.add_tokens(name, tokens, is_key=is_key)
+        self._counts.add_tokens(used)
 
 
 class _CountsForPeer:
@@ -100,8 +103,8 @@ class _CountsForPeer:
         for number in list(self._places):
             self._release(number)
 
-    def _add_tokens(self, name: str, tokens: int, is_key: bool) -> None:
-        self._counts.add_tokens(name, tokens, is_key=is_key)
+    def _add_tokens(self, *used: Any) -> None:
+        self._counts.add_tokens(UsedTokens(*used))
 
 
 def _parts(usage: WindowUsage | None) -> tuple[Any, ...] | None:
@@ -123,7 +126,7 @@ class SharedCounts:
         fail_open: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``own`` counts the requests of a minute while the first process does not answer, with ``fail_open``."""
+        """``own`` counts the minute and the day while the first process does not answer, with ``fail_open``."""
         self._first = first
         self._own = own
         self._fail_open = fail_open
@@ -168,18 +171,44 @@ class SharedCounts:
                 request.tokens,
                 request.place,
                 request.places,
+                request.budget,
+                request.tokens_a_day,
                 seconds=ANSWER_SECONDS,
             )
         except PeerGone:
             # The place may still be given, and nobody would hold it.
             self._first.tell("limits.release", number)
             raise
-        place = RequestPlace(lambda: self._first.tell("limits.release", number)) if has_place else None
+        place = RequestPlace(lambda: self._release(number)) if has_place else None
         return Admission(refused_by, _usage(requests), _usage(tokens), place)
 
-    def add_tokens(self, name: str, tokens: int, *, is_key: bool) -> None:
+    def _release(self, number: int) -> None:
+        """Let go of a place, before the caller sees the end: other processes know it at the caller's next request."""
+        self._first.tell("limits.release", number)
+        with contextlib.suppress(PeerGone):
+            self._first.flush(ANSWER_SECONDS)
+
+    def add_tokens(self, used: UsedTokens) -> None:
         """Count tokens that a caller has used, before the caller sees the end. It never fails."""
         try:
-            self._first.call("limits.add-tokens", name, tokens, is_key, seconds=ANSWER_SECONDS)
+            self._first.call(
+                "limits.add-tokens", used.tokens, used.is_key, used.name, used.budget, seconds=ANSWER_SECONDS
+            )
         except PeerGone:
-            self._own.add_tokens(name, tokens, is_key=is_key)
+            self._own.add_tokens(used)
+
+
+class SharedBudgets:
+    """The tokens of the day in the first process, for another one that counts the minute elsewhere."""
+
+    def __init__(self, counts: SharedCounts) -> None:
+        self._counts = counts
+
+    def is_spent(self, name: str, most: int) -> bool:
+        """Return whether all tokens of the day have been used. Raises Unavailable."""
+        asked = CountedRequest(name, is_key=False, budget=name, tokens_a_day=most)
+        return self._counts.admit(asked).refused_by == "budget"
+
+    def add(self, name: str, tokens: int) -> None:
+        """Count tokens that have been used. It never fails."""
+        self._counts.add_tokens(UsedTokens(tokens, is_key=False, budget=name))

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from waitress.task import WSGITask, hop_by_hop
 
-from mistral_api.event_loop.wsgi import ON_DISCONNECT, RUNS_AS_TASK, WHILE_WAITING
+from mistral_api.event_loop.wsgi import BEFORE_SENDING, ON_DISCONNECT, RUNS_AS_TASK, WHILE_WAITING
 
 # What in the environment of a request holds that environment: of ours, and of Werkzeug.
-_HOLDING = (WHILE_WAITING, "werkzeug.request")
+_HOLDING = (WHILE_WAITING, BEFORE_SENDING, "werkzeug.request")
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
@@ -55,11 +55,21 @@ class ResponseTask(WSGITask):  # type: ignore[misc] # waitress has no type hints
 
     def send(self) -> None:
         """Send the body, and end the response."""
+        before_sending = (self.environ or {}).get(BEFORE_SENDING)
         for chunk in self._body:
             if chunk:
+                if before_sending is not None:
+                    before_sending(chunk, self._is_last(chunk))
                 self.write(chunk)
+        if before_sending is not None:
+            before_sending(b"", True)
         self._require_whole()
         self.finish()
+
+    def _is_last(self, chunk: bytes) -> bool:
+        """Return whether the body is whole with this part."""
+        length = self.content_length
+        return length is not None and self.content_bytes_written + len(chunk) >= length
 
     def close(self) -> None:
         """Close the body, whether it was sent or not."""

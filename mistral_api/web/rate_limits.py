@@ -1,29 +1,35 @@
 """Rate limits over HTTP: which requests count, the headers that tell what is left, and the end of a permit.
 
-A request that asks the model server holds one of its caller's places until the last byte of its response is sent, or
-its client has left: the WSGI server closes the body of every response, whatever happened. Other reads hold none, so
-that a client can poll the response that it has running in the background; one that follows its events holds a place
-among the followers.
+A request that asks the model server holds one of its caller's places until the end of its response is sent, or its
+client has left: the WSGI server closes the body of every response, whatever happened. Our own server has it let go just
+before the last bytes, so that a client that has seen the end finds its place free in every API process. Other reads
+hold none, so that a client can poll the response that it has running in the background; one that follows its events
+holds a place among the followers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
 
 from flask import Flask, Request, Response, g, request
 from werkzeug.wsgi import ClosingIterator
 
+from mistral_api.event_loop.wsgi import BEFORE_SENDING
 from mistral_api.security.access import Caller
 from mistral_api.security.rate_limits import FOLLOWERS, MODEL_REQUESTS, LimitWindows, Permit, RateLimited, RateLimits
 from mistral_api.security.window_counts import WindowUsage
+from mistral_api.upstream.sse import DONE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _PERMIT = "mistral_api.permit"
+# What many clients read no further than.
+_LAST_EVENT = DONE + b"\n\n"
 # With ``stream`` it sends the events of a response in the background, until its end.
 _FOLLOW_ENDPOINT = "responses.retrieve"
 # The page that documents the API, and its files: one look at it is a dozen requests, none of which costs anything.
@@ -99,13 +105,23 @@ class ReleasingApplication:
         self._application = application
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request. Its permit ends when the WSGI server closes the response."""
+        """Answer a request. Its permit ends when the WSGI server closes the response: in ours, just before its end."""
         try:
             response = self._application(environ, start_response)
         except BaseException:
             _release(environ)
             raise
-        return ClosingIterator(response, lambda: _release(environ)) if _PERMIT in environ else response
+        permit: Permit | None = environ.get(_PERMIT)
+        if permit is None:
+            return response
+        environ[BEFORE_SENDING] = partial(_let_go_before_end, permit)
+        return ClosingIterator(response, lambda: _release(environ))
+
+
+def _let_go_before_end(permit: Permit, piece: bytes, is_last: bool) -> None:
+    """Release a permit before the client sees the end of its response."""
+    if is_last or piece.endswith(_LAST_EVENT):
+        permit.release()
 
 
 def _release(environ: WSGIEnvironment) -> None:

@@ -145,6 +145,27 @@ def test_the_limits_of_a_key_are_those_of_all_processes(clients: list[SiblingCli
     assert statuses == [200, 200, 200, 429, 429, 429]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_asks_one_request_after_another_is_never_refused_by_its_one_place(
+    clients: list[SiblingClient], stream: bool
+) -> None:
+    key = _key(clients[0], f"dave-{stream}", concurrent=1)
+    chat = {"model": "fine", "messages": [{"role": "user", "content": "Hi."}], "stream": stream}
+    statuses = []
+    for client in clients * 20:
+        answer = client.open("POST", "/v1/chat/completions", chat, **key)
+        answer.read()
+        statuses.append(answer.status)
+    assert statuses == [200] * 60
+
+
+def test_the_tokens_of_a_day_are_those_of_all_processes(clients: list[SiblingClient]) -> None:
+    key = _key(clients[0], "erin", daily_tokens=4)
+    chat = {"model": "fine", "messages": [{"role": "user", "content": "Hi."}]}
+    statuses = [client.ask("POST", "/v1/chat/completions", chat, **key)[0] for client in [*clients, *clients]]
+    assert statuses == [200, 200, 429, 429, 429, 429]
+
+
 def test_the_end_of_a_process_ends_its_responses_and_those_who_follow_them(
     server: Server, clients: list[SiblingClient]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mistral_api.event_loop.wsgi import BEFORE_SENDING
 from mistral_api.security.rate_limits import Permit, RateLimits
 from mistral_api.web.rate_limits import _PERMIT, ReleasingApplication, duration
 from tests.support.limited_callers import caller_with_key
@@ -66,9 +67,24 @@ def test_a_response_releases_the_permit_when_it_is_closed_and_not_before(limits:
     assert (len(limits.running), closed[:1]) == (0, [True])
 
 
+@pytest.mark.parametrize(("piece", "is_last"), [(b"whole", True), (b"data: [DONE]\n\n", False), (b"", True)])
+def test_our_web_server_has_the_permit_released_before_the_client_sees_the_end(
+    limits: RateLimits, permit: Permit, piece: bytes, is_last: bool
+) -> None:
+    environ: dict[str, Any] = {_PERMIT: permit}
+    response: Any = ReleasingApplication(lambda _environ, _start: [piece])(environ, _start_response)
+    environ[BEFORE_SENDING](b"data: {}\n\n", False)
+    assert len(limits.running) == 1
+    environ[BEFORE_SENDING](piece, is_last)
+    assert len(limits.running) == 0
+    response.close()
+    assert len(limits.running) == 0
+
+
 def test_a_response_without_a_permit_is_passed_on_untouched() -> None:
-    body = [b"whole"]
-    assert ReleasingApplication(lambda _environ, _start: body)({}, _start_response) is body
+    body, environ = [b"whole"], dict[str, Any]()
+    assert ReleasingApplication(lambda _environ, _start: body)(environ, _start_response) is body
+    assert not environ
 
 
 @pytest.mark.parametrize(

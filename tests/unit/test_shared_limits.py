@@ -74,6 +74,35 @@ def test_tokens_that_one_process_counted_refuse_the_next_request_in_another(proc
             each.admit(caller)
 
 
+def test_tokens_of_a_day_are_those_of_all_at_once(processes: SiblingPeers) -> None:
+    limits, caller = _limits(processes), caller_with_key(tokens_per_day=10)
+    for number, each in enumerate([*limits, *limits]):
+        if number == 5:
+            with pytest.raises(RateLimited, match="used up its 10 tokens of this day") as refused:
+                each.admit(caller)
+            assert refused.value.code == "budget_exceeded"
+            assert 0 < (refused.value.retry_after or 0) <= 86_400
+        else:
+            _admit(each, caller).count_tokens(2)
+    for each in limits:
+        with pytest.raises(RateLimited):
+            each.admit(caller)
+        assert _admit(each, caller_with_key("bob", tokens_per_day=10))
+
+
+def test_a_request_may_have_all_limits_and_is_refused_by_the_day_first(processes: SiblingPeers) -> None:
+    limits = _limits(processes)
+    caller = caller_with_key(requests_per_minute=9, tokens_per_minute=9, tokens_per_day=5, concurrent_requests=1)
+    permit = _admit(limits[1], caller)
+    permit.count_tokens(5)
+    permit.release()
+    for each in limits:
+        with pytest.raises(RateLimited) as refused:
+            each.admit(caller)
+        assert refused.value.code == "budget_exceeded"
+    assert len(limits[0].running) == 0
+
+
 def test_requests_at_the_same_time_are_those_of_all(processes: SiblingPeers) -> None:
     limits, caller = _limits(processes), caller_with_key(concurrent_requests=2)
     first, second = _admit(limits[0], caller), _admit(limits[1], caller)
@@ -118,10 +147,13 @@ def test_without_the_first_process_the_minute_follows_the_setting_and_places_are
     limits = _limits(processes, rate_limit_fail=fail)[1]
     processes.end(0)
     by_the_minute, by_places = caller_with_key(requests_per_minute=1), caller_with_key(concurrent_requests=1)
+    by_the_day = caller_with_key(tokens_per_day=1)
     if fail == "open":
         _admit(limits, by_the_minute).count_tokens(1)
-    with pytest.raises(RateLimited if fail == "open" else Unavailable):
-        limits.admit(by_the_minute)
+        _admit(limits, by_the_day).count_tokens(1)
+    for caller in (by_the_minute, by_the_day):
+        with pytest.raises(RateLimited if fail == "open" else Unavailable):
+            limits.admit(caller)
     with pytest.raises(Unavailable):
         limits.admit(by_places)
 
@@ -130,10 +162,9 @@ def test_a_request_without_limits_asks_nobody(processes: SiblingPeers) -> None:
     limits = _limits(processes)[1]
     processes.end(0)
     assert limits.admit(caller_with_key()) is None
-    _admit(limits, caller_with_key(tokens_per_day=10)).count_tokens(5)
 
 
-def test_with_redis_the_others_ask_for_places_alone(processes: SiblingPeers) -> None:
+def test_with_redis_the_others_ask_for_places_and_the_day_alone(processes: SiblingPeers) -> None:
     pytest.importorskip("redis")
     # Nobody listens there, so that each process counts the minute by itself.
     limits = _limits(processes, rate_limit_storage_url="redis://127.0.0.1:1")
@@ -146,7 +177,12 @@ def test_with_redis_the_others_ask_for_places_alone(processes: SiblingPeers) -> 
         limits[0].admit(by_places)
     permit.release()
     _admit(limits[0], by_places).release()
+    by_the_day = caller_with_key("cara", tokens_per_day=2)
+    for each in limits[1:]:
+        _admit(each, by_the_day).count_tokens(1)
     for each in limits:
+        with pytest.raises(RateLimited, match="tokens of this day"):
+            each.admit(by_the_day)
         each.close()
 
 
