@@ -72,6 +72,7 @@ class Peer:
         self._loop: EventLoop | None = None
         self._handlers: dict[str, tuple[Handler, bool]] = {}
         self._on_end: list[Callable[[], None]] = []
+        self._on_silence: list[Callable[[bool], None]] = []
         self._reading, self._writing = threading.Lock(), threading.Lock()
         self._received, self._unsent = bytearray(), bytearray()
         # Set when nothing is left to be sent, and replaced when something is.
@@ -82,6 +83,8 @@ class Peer:
         self._calls: dict[int, _Call] = {}
         self._numbers = count(1)
         self._ended = False
+        # Whether it does not answer at present.
+        self.silent = False
 
     @property
     def ended(self) -> bool:
@@ -100,8 +103,21 @@ class Peer:
         """Have a function called once when the connection ends. To be said before :meth:`start`."""
         self._on_end.append(function)
 
+    def on_silence(self, function: Callable[[bool], None]) -> None:
+        """Have a function called with what :meth:`note_silence` is. To be said before :meth:`start`."""
+        self._on_silence.append(function)
+
+    def note_silence(self, silent: bool) -> None:
+        """Note that the other process does not answer, as often as that is seen, or that it does again.
+
+        While it is silent, others get what it would have had: it might not take it.
+        """
+        self.silent = silent
+        for function in self._on_silence:
+            function(silent)
+
     def start(self, loop: EventLoop) -> None:
-        """Read what comes, in that loop. Any thread may call this."""
+        """Read what comes, in that loop; before, nobody reads. Any thread may call this."""
         self._loop = loop
         loop.call_soon(self._watch)
 
@@ -206,7 +222,7 @@ class Peer:
         What comes meanwhile does not count: whoever catches up with a process that never pauses would do so for ever.
         """
         with self._reading:
-            if self._ended:
+            if self._ended or self._loop is None:  # without a loop, who reads would have to do what waits
                 return False
             try:
                 data = self._connection.recv(READ_BYTES)

@@ -30,10 +30,11 @@ log = logging.getLogger(__name__)
 MODULE = "mistral_api.serving.api_process"
 # What a child says as soon as it serves.
 SERVING = "processes.serving"
-# The first process asks each other one every so often whether its loop runs, and for how long an answer may take. One
-# that hangs holds its clients' connections, and they wait for nothing.
+# The first process asks each other one every so often whether its loop runs. One that does not answer within so long is
+# asked again every AGAIN_SECONDS: from the second time on it is silent, and nobody waits for it any more. After
+# HANG_SECONDS it is ended: it holds its clients' connections, and they wait for nothing.
 ALIVE = "processes.alive"
-ASK_SECONDS, HANG_SECONDS = 10.0, 60.0
+ASK_SECONDS, ANSWER_SECONDS, AGAIN_SECONDS, HANG_SECONDS = 1.0, 2.0, 0.5, 60.0
 # How long a process may take to end once its requests have: threads, connections, what is to be recorded.
 END_SECONDS = 20.0
 # How long a process may take from its start until it serves, before that is worth attention.
@@ -78,7 +79,8 @@ class _Sibling:
     def problem(self) -> str | None:
         """Why it does not serve; None while it may be about to."""
         if self.serving:
-            return None
+            silent = self._peer is not None and self._peer.silent
+            return f"{self.child.name} does not answer" if silent else None
         if self.child.problem is not None:
             return f"{self.child.name} {self.child.problem}"
         if time.monotonic() - self._started_at > START_SECONDS:
@@ -123,15 +125,34 @@ class _Sibling:
         self.child.restart_if_ended()
 
     def _ask(self, peer: Peer) -> None:
-        """Ask whether it lives, and give it up where it does not say so. A task runs this."""
-        try:
-            peer.call(ALIVE, seconds=HANG_SECONDS)
-        except PeerGone as error:
-            if not peer.ended:
-                log.error("%s hangs (%s) and is started again", self.child.name, error)
+        """Ask whether it lives until it says so, and give it up where it does not. A task runs this."""
+        hangs_at = time.monotonic() + HANG_SECONDS
+        seconds = min(ANSWER_SECONDS, HANG_SECONDS)
+        while not self._lives(peer, seconds) and not peer.ended:
+            if time.monotonic() >= hangs_at:
+                log.error("%s hangs: it is ended, and started again", self.child.name)
                 peer.close()
+            elif seconds == AGAIN_SECONDS:
+                self._note_silence(peer)
+            seconds = AGAIN_SECONDS
+        if peer.silent and not peer.ended:
+            log.warning("%s answers again", self.child.name)
+            peer.note_silence(False)
         if peer is self._peer:
             self._asked_at = time.monotonic()
+
+    def _lives(self, peer: Peer, seconds: float) -> bool:
+        try:
+            peer.call(ALIVE, seconds=seconds)
+        except PeerGone:
+            return False
+        return True
+
+    def _note_silence(self, peer: Peer) -> None:
+        if not peer.silent:
+            log.warning("%s does not answer; what waits there is passed over until it does", self.child.name)
+        peer.catch_up()  # what it has taken before
+        peer.note_silence(True)
 
     def close(self) -> None:
         """Close the way to it."""

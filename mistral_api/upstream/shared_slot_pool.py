@@ -2,6 +2,12 @@
 
 In each other process :class:`RemoteSlotPool` asks the first one to add a generation, and is told when it has its slots.
 What each of them has in the pool is taken back when it ends.
+
+A process that hangs would hold up all others with slots that it does not use. So each process says of each generation
+that it has taken its slots. Once it is silent (:meth:`Peer.note_silence`), what it has not taken is taken back, and
+what waits there is passed over until it answers again. Within TAKE_SECONDS of the admission it need not ask; later it
+asks whether it still has the slots, and sends nothing until it is told so. Both have the same clock, that of their
+machine.
 """
 
 from __future__ import annotations
@@ -21,17 +27,20 @@ from mistral_api.upstream.slot_queue import Waiter
 _ROOM = "slots"
 # How long plenty of room is believed in.
 PLENTY_SECONDS = 1.0
+# Within how many seconds a process may take what it was given without asking, and after how many nobody else waits for
+# that any more, once it is silent.
+TAKE_SECONDS, TAKE_BACK_SECONDS = 1.0, 1.5
 # Who is refused because the first process ended may come back after so many seconds: it is started again then.
 RESTART_SECONDS = 5.0
 
 
 class _Added(TypedDict):
-    """What becomes of a generation: ``admitted``, or it waits at ``position``, or may come back after some seconds.
+    """What becomes of a generation: it has slots, or waits at ``position``, or may come back after some seconds.
 
-    ``plenty``: whether many more may wait.
+    ``take_until``: when it has to have taken its slots; None while it waits. ``plenty``: whether many more may wait.
     """
 
-    admitted: bool
+    take_until: float | None
     position: int
     retry_after: float | None
     plenty: bool
@@ -87,8 +96,8 @@ class RemoteSlotPool:
             self._waiters.pop(waiter.number, None)
             return added["retry_after"]
         waiter.position = added["position"]
-        if added["admitted"]:  # else it may have been told of meanwhile
-            waiter.admitted = True
+        if added["take_until"] is not None:  # else it may have been told of meanwhile
+            self._note_admission(waiter.number, added["take_until"])
         return None
 
     def leave(self, waiter: Waiter) -> None:
@@ -151,11 +160,18 @@ class RemoteSlotPool:
             waiter.ended = True
             self._first.tell(f"{self._prefix}.{how}", waiter.number)
 
-    def _note_admission(self, number: int) -> None:
+    def _note_admission(self, number: int, take_until: float | None) -> None:
+        """Take slots, or ask for them where it is too late to be sure of them. None: they are certain."""
         waiter = self._waiters.get(number)
-        if waiter is not None:  # it may just have left
-            waiter.admitted = True
-            waiter.wake()
+        if waiter is None:  # it has just left
+            return
+        if take_until is not None and self._clock() >= take_until:
+            self._first.tell(f"{self._prefix}.take", number)
+            return
+        waiter.admitted = True
+        waiter.wake()
+        if take_until is not None:
+            self._first.tell(f"{self._prefix}.taken", number)
 
     def _note_refusal(self, number: int, message: str, code: str | None, retry_after: float) -> None:
         waiter = self._waiters.get(number)
@@ -173,16 +189,23 @@ class RemoteSlotPool:
 class _RemoteWaiter(Waiter):
     """A generation of another process: that process is told when it has its slots, or is refused."""
 
-    __slots__ = ("_key", "_peer", "_prefix")
+    __slots__ = ("_key", "_peer", "_prefix", "taken")
 
-    def __init__(self, owner: str, taken: int, peer: Peer, prefix: str, key: int) -> None:
-        super().__init__(owner, taken)
+    def __init__(self, owner: str, slots: int, peer: Peer, prefix: str, key: int) -> None:
+        super().__init__(owner, slots)
         self._peer, self._prefix, self._key = peer, prefix, key
+        # Whether the other process is known to have taken its slots.
+        self.taken = False
+
+    @property
+    def take_until(self) -> float:
+        """Until when the other process may take its slots without asking."""
+        return self.began + TAKE_SECONDS
 
     def wake(self) -> None:
         refusal = self.refusal
         if self.admitted:
-            self._peer.tell(f"{self._prefix}.admitted", self._key)
+            self._peer.tell(f"{self._prefix}.admitted", self._key, self.take_until)
         elif refusal is not None:
             self._peer.tell(f"{self._prefix}.refused", self._key, refusal.message, refusal.code, refusal.retry_after)
 
@@ -195,16 +218,19 @@ class _RemoteGenerations:
         # By the numbers that the other process gives them.
         self._waiters: dict[int, _RemoteWaiter] = {}
         peer.handle(f"{prefix}.add", self._add)
+        peer.handle(f"{prefix}.take", self._take)
+        peer.handle(f"{prefix}.taken", self._note_taken)
         peer.handle(f"{prefix}.leave", self._leave)
         peer.handle(f"{prefix}.release", self._release)
         peer.handle(f"{prefix}.room", lambda: (pool.seconds_until_room(), pool.has_plenty))
         peer.handle(f"{prefix}.positions", self._positions)
         peer.handle(f"{prefix}.give_up", self._give_up)
         peer.handle(f"{prefix}.catch_up", hub.catch_up, waits=True)
+        peer.on_silence(self._note_silence)
         peer.on_end(self._leave_all)
 
-    def _add(self, key: int, owner: str, taken: int, refusable: bool) -> _Added:
-        waiter = _RemoteWaiter(owner, taken, self._peer, self._prefix, key)
+    def _add(self, key: int, owner: str, slots: int, refusable: bool) -> _Added:
+        waiter = _RemoteWaiter(owner, slots, self._peer, self._prefix, key)
         waiter.arrived = self._clock()
         retry_after = self._pool.add(waiter, refusable=refusable)
         if retry_after is None:
@@ -213,8 +239,31 @@ class _RemoteGenerations:
             self._waiters[key] = waiter
             if self._peer.ended:  # what it had may have been taken back already
                 self._leave_all()
-        plenty = self._pool.has_plenty
-        return {"admitted": waiter.admitted, "position": waiter.position, "retry_after": retry_after, "plenty": plenty}
+        return {
+            "take_until": waiter.take_until if waiter.admitted else None,
+            "position": waiter.position,
+            "retry_after": retry_after,
+            "plenty": self._pool.has_plenty,
+        }
+
+    def _take(self, key: int) -> None:
+        """Let a generation have its slots for certain, unless they were taken back: then it has another turn."""
+        waiter = self._waiters.get(key)
+        if waiter is not None and waiter.admitted:
+            waiter.taken = True
+            self._peer.tell(f"{self._prefix}.admitted", key, None)
+
+    def _note_taken(self, key: int) -> None:
+        waiter = self._waiters.get(key)
+        if waiter is not None:
+            waiter.taken = True
+
+    def _note_silence(self, silent: bool) -> None:
+        waiters = self._waiters.copy().values()
+        if silent:
+            self._pool.pass_over([waiter for waiter in waiters if not waiter.taken], TAKE_BACK_SECONDS)
+        else:
+            self._pool.take_up(waiters)
 
     def _leave(self, key: int) -> None:
         self._take_back(key, self._pool.leave)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mistral_api.errors import ModelUnavailable
@@ -120,10 +120,7 @@ class OwnSlotPool:
             if waiter.ended:
                 return
             waiter.ended = True
-            if waiter.admitted:
-                self._queue.free(waiter)
-            else:
-                self._queue.remove(waiter)
+            self._take_out(waiter)
             admitted = self._admit()
         _wake(admitted)
 
@@ -132,8 +129,38 @@ class OwnSlotPool:
             if waiter.ended:
                 return
             waiter.ended = True
-            self._hold_times.note(self._clock() - waiter.began)
+            if waiter.admitted:  # else it was passed over, and ran all the same
+                self._hold_times.note(self._clock() - waiter.began)
+            self._take_out(waiter)
+            admitted = self._admit()
+        _wake(admitted)
+
+    def _take_out(self, waiter: Waiter) -> None:
+        """Take back what a generation has, its slots or its place in the queue. The lock is held."""
+        if waiter.admitted:
             self._queue.free(waiter)
+        elif not waiter.passed_over:
+            self._queue.remove(waiter)
+
+    def pass_over(self, waiters: Iterable[Waiter], seconds: float) -> None:
+        """Take generations out of the queue until :meth:`take_up`, and give others the slots of those which have had
+        theirs for at least so long."""
+        with self._lock:
+            latest = self._clock() - seconds
+            for waiter in waiters:
+                if waiter.waits or (waiter.admitted and not waiter.ended and waiter.began <= latest):
+                    self._take_out(waiter)
+                    waiter.admitted, waiter.passed_over = False, True
+            admitted = self._admit()
+        _wake(admitted)
+
+    def take_up(self, waiters: Iterable[Waiter]) -> None:
+        """Have those wait again that were passed over, in the order in which they came."""
+        with self._lock:
+            back = [waiter for waiter in waiters if waiter.passed_over and not waiter.ended]
+            for waiter in back:
+                waiter.passed_over = False
+            self._queue.put_back(back)
             admitted = self._admit()
         _wake(admitted)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from operator import attrgetter
 
 from mistral_api.errors import ApiError
 from mistral_api.event_loop.waiting import Signal
@@ -24,12 +25,26 @@ class Waiter:
     generations have their turn until it has its own, as far as that was known when it was last looked at.
     """
 
-    __slots__ = ("admitted", "arrived", "began", "count", "ended", "number", "owner", "position", "refusal", "signal")
+    __slots__ = (
+        "admitted",
+        "arrived",
+        "began",
+        "count",
+        "ended",
+        "number",
+        "owner",
+        "passed_over",
+        "position",
+        "refusal",
+        "signal",
+    )
 
     def __init__(self, owner: str, count: int) -> None:
         self.owner, self.count = owner, count
         # Whether it has got its slots; and whether it has given them back, or waits no longer.
         self.admitted = self.ended = False
+        # Whether it is not in the queue at present, because its process does not answer.
+        self.passed_over = False
         self.number = self.position = 0
         # When it came, and when it got its slots.
         self.arrived = self.began = 0.0
@@ -40,7 +55,7 @@ class Waiter:
     @property
     def waits(self) -> bool:
         """Whether it is in the queue."""
-        return not (self.admitted or self.ended)
+        return not (self.admitted or self.ended or self.passed_over)
 
     def wake(self) -> None:
         """Have it look at what has changed."""
@@ -89,17 +104,10 @@ class SlotQueue:
 
     def add(self, waiter: Waiter) -> None:
         """Have a generation wait behind those of its owner."""
-        owner = self._owners.setdefault(waiter.owner, _Owner())
-        self._waiting[waiter.owner] = owner
         self._arrivals += 1
         waiter.number = self._arrivals
-        owner.waiting[waiter] = None
-        self._length += 1
-        self.wanted += waiter.count
+        owner = self._insert(waiter)
         own = len(owner.waiting)
-        if own > len(self._owners_with):
-            self._owners_with.append(0)
-        self._owners_with[own - 1] += 1
         # The owners take turns: of each, as many come as it is its own owner's how-many-eth.
         if own <= len(self._waiting):
             waiter.position = sum(self._owners_with[:own])
@@ -107,6 +115,25 @@ class SlotQueue:
             waiter.position = sum(min(own, len(each.waiting)) for each in self._waiting.values())
         if own == 1:
             self._note_turn(waiter.owner, owner)
+
+    def _insert(self, waiter: Waiter) -> _Owner:
+        owner = self._owners.setdefault(waiter.owner, _Owner())
+        self._waiting[waiter.owner] = owner
+        owner.waiting[waiter] = None
+        self._length += 1
+        self.wanted += waiter.count
+        own = len(owner.waiting)
+        if own > len(self._owners_with):
+            self._owners_with.append(0)
+        self._owners_with[own - 1] += 1
+        return owner
+
+    def put_back(self, waiters: list[Waiter]) -> None:
+        """Have generations wait again that were taken out, each where it was in the order of its owner's."""
+        owners = {waiter.owner: self._insert(waiter) for waiter in waiters}
+        for name, owner in owners.items():
+            owner.waiting = OrderedDict.fromkeys(sorted(owner.waiting, key=attrgetter("number")))
+            self._note_turn(name, owner)
 
     def next(self) -> Waiter | None:
         """Return the one whose turn it is, None where nobody waits."""

@@ -28,6 +28,23 @@ def running_loop() -> Iterator[EventLoop]:
         assert not thread.is_alive()
 
 
+@contextlib.contextmanager
+def hanging(loop: EventLoop) -> Iterator[None]:
+    """Have a running loop do nothing within the block."""
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        go_on.wait(SECONDS)
+
+    loop.call_soon(hang)
+    assert hangs.wait(SECONDS)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
 def run_as_task(loop: EventLoop, function: Callable[[], T]) -> T:
     """Return what a function returns as a task of a loop; raise what it raises."""
     done = threading.Event()

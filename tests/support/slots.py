@@ -85,8 +85,16 @@ class Processes:
     They speak with each other as real ones do, and read in one event loop.
     """
 
-    def __init__(self, loop: EventLoop, slots: int | None, *, most_waiting: int = 4096, hangs: bool = False) -> None:
-        """``hangs``: the first process reads nothing until :meth:`go_on`."""
+    def __init__(
+        self,
+        loop: EventLoop,
+        slots: int | None,
+        *,
+        most_waiting: int = 4096,
+        hangs: bool = False,
+        second_loop: EventLoop | None = None,
+    ) -> None:
+        """``hangs``: the first process reads nothing until :meth:`go_on`. ``second_loop``: where the second reads."""
         self._loop = loop
         self.hub = Hub()
         self.several_owners = True
@@ -106,8 +114,8 @@ class Processes:
             self.gates.append(shared.gate(30, most_waiting))
         for peer in self.inner:
             self.hub.join(peer)
-        for peer in self.outer:
-            peer.start(loop)
+        self.outer[0].start(second_loop or loop)
+        self.outer[1].start(loop)
         if not hangs:
             self.go_on()
 

@@ -13,7 +13,7 @@ from mistral_api.event_loop.loop import EventLoop
 from mistral_api.event_loop.waiting import Signal
 from mistral_api.ipc.peer import Peer, PeerGone
 from mistral_api.ipc.siblings import Hub
-from tests.support.event_loops import run_as_task, running_loop
+from tests.support.event_loops import hanging, run_as_task, running_loop
 from tests.support.processes import wait_for
 
 SECONDS = 10.0
@@ -78,13 +78,35 @@ def test_what_was_told_is_known_without_waiting_for_the_loop(loop: EventLoop, pa
     heard: list[int] = []
     told.handle("note", heard.append)
     telling.start(loop)
+    told.start(loop)
     hub = Hub()
     hub.join(told)
-    for number in range(100):
-        telling.tell("note", number)
-    telling.flush()
-    hub.catch_up()  # the loop does not read for this one yet
-    assert heard == list(range(100))
+    with hanging(loop):
+        for number in range(100):
+            telling.tell("note", number)
+        telling.flush()
+        hub.catch_up()
+        assert heard == list(range(100))
+
+
+def test_nobody_reads_before_there_is_a_loop_for_what_waits(loop: EventLoop, pair: tuple[Peer, Peer]) -> None:
+    telling, told = pair
+    hub, heard = Hub(), threading.Event()
+    in_task: list[bool] = []
+
+    def hear() -> None:
+        in_task.append(waiting.in_task())
+        heard.set()
+
+    hub.offer(lambda peer: peer.handle("hear", hear, waits=True))
+    hub.join(told)
+    telling.start(loop)
+    telling.tell("hear")
+    hub.catch_up()
+    assert not in_task
+    told.start(loop)
+    assert heard.wait(SECONDS)
+    assert in_task == [True]
 
 
 def test_what_there_is_no_room_for_is_sent_later(loop: EventLoop, pair: tuple[Peer, Peer]) -> None:

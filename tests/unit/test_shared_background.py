@@ -265,6 +265,29 @@ def test_the_turn_of_a_process_that_ended_is_anothers(processes: Processes, reco
     never.set()
 
 
+@pytest.mark.parametrize("processes", [1], indirect=True)
+def test_a_process_that_does_not_answer_has_no_turn_until_it_does(processes: Processes, recorder: Recorder) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def running() -> Iterator[Chunk]:
+        begun.set()
+        assert go_on.wait(SECONDS)
+        yield from CHUNKS
+
+    processes.runners[0].add(background_response(recorder, running))
+    assert begun.wait(SECONDS)
+    first, second = (background_response(recorder, lambda: CHUNKS) for _ in range(2))
+    silent = processes.peers.hub.peers[0]
+    processes.runners[1].add(first)
+    processes.runners[2].add(second)
+    silent.note_silence(True)
+    go_on.set()
+    assert second.wait(SECONDS)
+    assert not first.ended
+    silent.note_silence(False)
+    assert first.wait(SECONDS)
+
+
 def test_without_the_first_process_nothing_is_begun_or_found(processes: Processes, recorder: Recorder) -> None:
     processes.peers.end(0)
     runner = processes.runners[1]

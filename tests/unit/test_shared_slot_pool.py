@@ -8,9 +8,10 @@ import pytest
 
 from mistral_api.errors import ModelUnavailable, Unavailable
 from mistral_api.event_loop.loop import EventLoop
+from mistral_api.upstream import shared_slot_pool
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest, context_exceeded
-from tests.support.event_loops import running_loop
+from tests.support.event_loops import hanging, running_loop
 from tests.support.processes import wait_for
 from tests.support.slots import Processes, Requests
 
@@ -19,9 +20,14 @@ class Shared:
     """Requests of three API processes, of which the first has the pool."""
 
     def __init__(
-        self, reading: EventLoop, tasks: EventLoop | None, slots: int | None, most_waiting: int = 4096
+        self,
+        reading: EventLoop,
+        tasks: EventLoop | None,
+        slots: int | None,
+        most_waiting: int = 4096,
+        second_loop: EventLoop | None = None,
     ) -> None:
-        self.processes = Processes(reading, slots, most_waiting=most_waiting)
+        self.processes = Processes(reading, slots, most_waiting=most_waiting, second_loop=second_loop)
         self.gates = self.processes.gates
         self.requests = Requests(self.gates[0], tasks)
 
@@ -234,6 +240,73 @@ def test_an_unknown_number_of_slots_holds_nothing_back_below_the_bound_of_all(re
     shared.send("a4", 2)
     assert len(shared.requests.admitted) == 4
     shared.processes.close()
+
+
+@pytest.fixture
+def second() -> Iterator[EventLoop]:
+    """The loop in which the second process reads."""
+    with running_loop() as running:
+        yield running
+
+
+def test_a_process_that_hangs_holds_up_nobody_and_loses_no_turn(
+    reading: EventLoop, second: EventLoop, tasks: EventLoop | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Shared(reading, tasks, 3, second_loop=second)
+    admitted, silent = shared.requests.admitted, shared.processes.inner[0].note_silence
+    for name, process in (("a0", 1), ("a1", 0), ("a2", 0), ("b1", 1), ("b2", 1), ("c1", 2)):
+        shared.send(name, process)
+    monkeypatch.setattr(shared_slot_pool, "TAKE_SECONDS", 0.0)
+    monkeypatch.setattr(shared_slot_pool, "TAKE_BACK_SECONDS", 0.0)
+    with hanging(second):
+        shared.requests.releases["a1"]()  # which gives b1 its slot, and nobody hears that
+        assert shared.requests.end("a2") == "c1"
+        shared.send("d1", 0)
+        shared.send("b3", 0)
+        silent(True)
+        wait_for(lambda: "d1" in admitted, "the slot that was not taken")
+        assert shared.requests.end("c1") == "b3"
+        silent(True)
+        assert shared.gates[0].busy == 2  # a0 runs still, wherever it does
+    shared.processes.settle()
+    assert not {"b1", "b2"} & set(admitted)
+    shared.send("b4", 0)
+    silent(False)
+    assert [shared.requests.end(name) for name in ("d1", "b3", "b1")] == ["b1", "b2", "b4"]
+    for name in ("a0", "b2", "b4"):
+        shared.requests.releases[name]()
+    shared.processes.settle()
+    assert all(gate.idle for gate in shared.gates)
+    shared.processes.close()
+
+
+def test_who_was_passed_over_may_leave_or_end(shared: Shared) -> None:
+    shared.send("a1", 0)
+    shared.send("a2", 0)
+    call = shared.send("b1", 1)
+    shared.send("b2", 1)
+    shared.processes.inner[0].note_silence(True)
+    assert (shared.gates[0].waiting, shared.gates[0].busy) == (0, 2)
+    call.cancel("client")
+    wait_for(lambda: shared.requests.failures, "the end of the wait")
+    shared.processes.settle()
+    shared.processes.outer[0].close()
+    wait_for(lambda: len(shared.requests.failures) == 2, "the end of the other")
+    wait_for(lambda: shared.processes.inner[0].ended, "the end of the process")
+    shared.processes.inner[0].note_silence(False)
+    shared.send("c1", 2)
+    assert shared.requests.end("a1") == "c1"
+    assert shared.gates[0].busy == 1
+
+
+def test_who_comes_too_late_to_be_sure_asks_for_its_slot(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_slot_pool, "TAKE_SECONDS", 0.0)
+    for name, process in (("a1", 1), ("a2", 1)):
+        shared.send(name, process)
+        wait_for(lambda: name in shared.requests.admitted, "its slot")  # noqa: B023 - it ends here
+    shared.send("b1", 1)
+    assert shared.requests.end("a1") == "b1"
+    assert [gate.busy for gate in shared.gates] == [0, 2, 0]
 
 
 def test_a_task_that_ends_while_it_asks_leaves_nothing_behind(reading: EventLoop) -> None:

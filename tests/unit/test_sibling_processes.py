@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import psutil
 import pytest
 
 from mistral_api.serving import api_processes
@@ -74,9 +75,33 @@ def test_one_that_hangs_is_killed_and_started_again(
     with _running(monkeypatch, "hangs") as processes:
         monkeypatch.setenv("STUB_SIBLING", "serves")
         wait_for(lambda: _shows(processes, 1, "ended with exit code -9"), "the end of the one that hangs")
-        assert "API process 2 hangs (API process 2 did not answer in time)" in caplog.text
+        assert "API process 2 hangs" in caplog.text
         monkeypatch.setattr(api_processes, "HANG_SECONDS", 10.0)
         wait_for(lambda: _shows(processes, 2, None), "the next start")
+
+
+def test_one_that_does_not_answer_is_worth_attention_until_it_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("ASK_SECONDS", "ANSWER_SECONDS", "AGAIN_SECONDS"):
+        monkeypatch.setattr(api_processes, name, 0.1)
+    with _running(monkeypatch, "serves") as processes:
+        wait_for(lambda: _shows(processes, 2, None), "two processes")
+        assert processes.hub is not None
+        (peer,) = processes.hub.peers
+        seen: list[bool] = []
+        peer.on_silence(seen.append)
+        (child,) = psutil.Process().children()
+        child.suspend()
+        try:
+            wait_for(lambda: _shows(processes, 2, "API process 2 does not answer"), "that it is seen")
+            wait_for(lambda: len(seen) > 2, "that it is seen again and again")
+        finally:
+            child.resume()
+        wait_for(lambda: _shows(processes, 2, None), "its answer")
+        assert seen == [True] * (len(seen) - 1) + [False]
+        assert caplog.text.count("API process 2 does not answer") == 1
+        assert caplog.text.count("API process 2 answers again") == 1
 
 
 def test_others_that_do_not_end_are_killed_within_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
