@@ -6,18 +6,19 @@ import contextlib
 import socket
 from collections.abc import Callable, Iterator
 
+from mistral_api.event_loop.loop import EventLoop
 from mistral_api.ipc.peer import Peer
 from mistral_api.ipc.siblings import Hub
 from tests.support.event_loops import run_as_task, running_loop
 
 
 @contextlib.contextmanager
-def joined_peers(hub: Hub, count: int = 2) -> Iterator[list[Peer]]:
+def joined_peers(hub: Hub, count: int = 2, *, last_loop: EventLoop | None = None) -> Iterator[list[Peer]]:
     """Yield the ends of so many other processes, whose way leads to the first one.
 
     Whatever the hub offers is offered before. To handle something at these ends is late now: see :func:`pairs`.
     """
-    with pairs(count) as (inner, outer, start):
+    with pairs(count, last_loop=last_loop) as (inner, outer, start):
         for peer in inner:
             hub.join(peer)
         start()
@@ -25,16 +26,23 @@ def joined_peers(hub: Hub, count: int = 2) -> Iterator[list[Peer]]:
 
 
 @contextlib.contextmanager
-def pairs(count: int = 2) -> Iterator[tuple[list[Peer], list[Peer], Callable[[], None]]]:
-    """Yield the inner and the outer ends of so many pairs, and what starts them."""
+def pairs(
+    count: int = 2, *, last_loop: EventLoop | None = None
+) -> Iterator[tuple[list[Peer], list[Peer], Callable[[], None]]]:
+    """Yield the inner and the outer ends of so many pairs, and what starts them.
+
+    ``last_loop``: where the first process reads what the last one says. While that loop hangs, the first process hears
+    nothing of it until somebody catches up.
+    """
     ends = [socket.socketpair() for _ in range(count)]
     inner = [Peer(ours, f"process {number}") for number, (ours, _) in enumerate(ends, 2)]
     outer = [Peer(theirs, "the first process") for _, theirs in ends]
     with running_loop() as loop:
 
         def start() -> None:
-            for peer in (*inner, *outer):
+            for peer in (*inner[:-1], *outer):
                 peer.start(loop)
+            inner[-1].start(last_loop or loop)
 
         try:
             yield inner, outer, start
@@ -42,4 +50,5 @@ def pairs(count: int = 2) -> Iterator[tuple[list[Peer], list[Peer], Callable[[],
             start()
             for peer in (*inner, *outer):
                 peer.close()
-            run_as_task(loop, lambda: None)  # the loop has closed their sockets
+            for each in (loop, last_loop or loop):
+                run_as_task(each, lambda: None)  # it has closed their sockets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from mistral_api.event_loop.loop import EventLoop
 from mistral_api.ipc.peer import Peer
 from mistral_api.ipc.siblings import Hub, Siblings
 from tests.support.peers import pairs
@@ -33,7 +34,10 @@ class SiblingPeers:
 
 
 @contextlib.contextmanager
-def sibling_peers(others: int = 2) -> Iterator[SiblingPeers]:
-    """Make what so many processes beside the first one have of each other. They are closed in the end."""
-    with pairs(others) as (inner, outer, start):
+def sibling_peers(others: int = 2, *, last_loop: EventLoop | None = None) -> Iterator[SiblingPeers]:
+    """Make what so many processes beside the first one have of each other. They are closed in the end.
+
+    ``last_loop``: where the first one reads what the last one says.
+    """
+    with pairs(others, last_loop=last_loop) as (inner, outer, start):
         yield SiblingPeers(inner, outer, start)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from mistral_api.database.address import name_address_in_errors
 from mistral_api.database.engine import engine_options
 from mistral_api.database.errors import error_message, is_final, unusable_sentence
+from mistral_api.event_loop.blocking import told_of_blocking
 from mistral_api.settings import Settings
 
 SERVER = 'connection to server at "db.example.net" (192.0.2.7), port 5432 failed: '
@@ -80,9 +81,10 @@ class _GermanServer(socketserver.StreamRequestHandler):
         self.wfile.write(b"E" + struct.pack("!I", len(fields) + 5) + fields + b"\0")
 
 
-def test_refusal_in_another_encoding_is_a_failure_of_the_database() -> None:
+def _refused_connection() -> OperationalError:
+    """Return what is raised where such a server refuses a connection."""
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _GermanServer) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         url = f"postgresql+psycopg2://ann:geheim@127.0.0.1:{server.server_address[1]}/m?sslmode=disable"
         engine = create_engine(url, **engine_options(Settings(), url))
@@ -91,4 +93,16 @@ def test_refusal_in_another_encoding_is_a_failure_of_the_database() -> None:
             engine.connect()
         server.shutdown()
         thread.join()
-    assert "Kennwort f" in error_message(raised.value)
+    return raised.value
+
+
+def test_refusal_in_another_encoding_is_a_failure_of_the_database() -> None:
+    assert "Kennwort f" in error_message(_refused_connection())
+
+
+def test_a_thread_that_waits_for_the_database_says_that_it_blocks() -> None:
+    told: list[bool] = []
+    with told_of_blocking(told.append):
+        _refused_connection()
+    assert told
+    assert told == [True, False] * (len(told) // 2)

@@ -37,6 +37,19 @@ class _Loop:
         return bool(calls)
 
 
+class _ComputingTime:
+    """Stands for ``time`` in a process that computes all the time: both clocks go on alike, whenever one is read."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def monotonic(self) -> float:
+        self._seconds += 1
+        return self._seconds
+
+    process_time = monotonic
+
+
 class _Channel:
     """A channel whose one request waits for ``released``, and says so, or not."""
 
@@ -112,6 +125,47 @@ def test_threads_that_block_without_a_word_are_noticed(lane: Lane, loop: _Loop, 
     assert lane.waiting == 2
     released.set()
     assert all(channel.answered.wait(SECONDS) for channel in channels)
+
+
+def test_requests_that_compute_are_answered_by_fewer_threads_again(
+    lane: Lane, loop: _Loop, released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mistral_api.serving.lane.time", _ComputingTime())
+    first_may_end, rest_may_end = threading.Event(), threading.Event()
+    (first,) = _add(lane, 1, first_may_end)
+    second, third = _add(lane, 2, rest_may_end)
+    waiting = _add(lane, 3, released)
+    assert first.begun.wait(SECONDS)
+    while lane.threads < 2 and loop.run():  # none was taken between two looks
+        pass
+    assert second.begun.wait(SECONDS)
+    first_may_end.set()
+    assert third.begun.wait(SECONDS)  # as long as they are two: it was taken since
+    assert loop.run()
+    rest_may_end.set()
+    assert waiting[0].begun.wait(SECONDS)
+    assert lane.waiting == 2
+    released.set()
+    assert all(channel.answered.wait(SECONDS) for channel in waiting)
+    assert len({channel.thread for channel in waiting}) == 1
+
+
+def test_the_next_burst_is_answered_by_one_thread_again(lane: Lane, loop: _Loop, released: threading.Event) -> None:
+    may_end = threading.Event()
+    blocking_ones = _add(lane, 2, may_end)
+    while lane.threads < 2 and loop.run():
+        pass
+    assert all(channel.begun.wait(SECONDS) for channel in blocking_ones)
+    may_end.set()
+    assert all(channel.answered.wait(SECONDS) for channel in blocking_ones)
+    assert loop.run()
+    assert not loop.run()
+    channels = _add(lane, 3, released)
+    assert channels[0].begun.wait(SECONDS)
+    assert lane.waiting == 2
+    released.set()
+    assert all(channel.answered.wait(SECONDS) for channel in channels)
+    assert len({channel.thread for channel in channels}) == 1
 
 
 def test_nothing_is_looked_at_while_nothing_waits(lane: Lane, loop: _Loop, released: threading.Event) -> None:

@@ -139,23 +139,24 @@ def test_first_request_of_a_session_knows_of_one_that_ended_before_it(recorder: 
     assert [starts_session(pending[each.id]) for each in (alone, first)] == [True, False]
 
 
-@pytest.mark.parametrize("other", ["none", "there", "gone"])
+@pytest.mark.parametrize("other", ["none", "before", "there", "gone"])
 def test_first_request_of_a_session_may_be_overtaken_in_any_other_process(
     recorder: Recorder, tmp_path: Path, other: str
 ) -> None:
     first, unseen = (make_exchange(messages=question("1"), stream=stream) for stream in (True, False))
     for exchange in (first, unseen):
         exchange.session_id = f"{GENERATED_SESSION_PREFIX}{exchange.id.hex}"
+    another = undelivered_recorder(tmp_path / "journal")
+    if other == "before":
+        another.start()
     positions = [(recorder.begin(exchange, lambda: None), exchange) for exchange in (first, unseen)]
     if other != "none":
-        another = undelivered_recorder(tmp_path / "journal")
         record_exchange(another, make_exchange(first.session_id, messages=question("2")))
         if other == "gone":
             another.close(0)
     for position, exchange in positions:
         recorder.end(position, exchange)
-    if other == "there":
-        another.close(0)
+    another.close(0)
     assert starts_session(first) is (other == "none")
     assert starts_session(unseen)  # whose session no client has known before its end
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from mistral_api.event_loop.loop import EventLoop
 from mistral_api.generation.answer_storage import AnswerStorage, MemoryAnswers
 from mistral_api.generation.shared_answers import shared_storage
 from mistral_api.ipc.peer import Peer
 from mistral_api.ipc.siblings import ALONE, Hub, Siblings
+from tests.support.event_loops import hanging, running_loop
 from tests.support.peers import joined_peers
 
 ANSWER = bytes(range(256))
@@ -28,10 +30,17 @@ class _Processes:
 
 
 @pytest.fixture
-def processes() -> Iterator[_Processes]:
+def last_loop() -> Iterator[EventLoop]:
+    """The loop in which the first process reads what the last one says."""
+    with running_loop() as running:
+        yield running
+
+
+@pytest.fixture
+def processes(last_loop: EventLoop) -> Iterator[_Processes]:
     hub = Hub()
     first = shared_storage(MemoryAnswers(60, 1 << 20), Siblings(hub=hub), hub.catch_up)
-    with joined_peers(hub) as ends:
+    with joined_peers(hub, last_loop=last_loop) as ends:
         others = [shared_storage(MemoryAnswers(60, 0), Siblings(first=end), lambda: None) for end in ends]
         yield _Processes(first, others, ends)
 
@@ -53,6 +62,14 @@ def test_what_one_process_keeps_all_others_find_at_once(processes: _Processes, k
         _keep(processes.all[keeping], f"key {number}")
         assert [each.find("ann", f"key {number}")[0] for each in processes.all] == [ANSWER] * 3
     assert processes.first.find("bob", "key 0")[0] is None
+
+
+def test_what_the_first_process_has_not_heard_yet_is_found_too(processes: _Processes, last_loop: EventLoop) -> None:
+    for number, finding in enumerate((processes.others[0], processes.first)):
+        _, version = processes.others[1].find("ann", f"key {number}")
+        with hanging(last_loop):
+            processes.others[1].keep("ann", f"key {number}", ANSWER, version)
+            assert finding.find("ann", f"key {number}")[0] == ANSWER
 
 
 @pytest.mark.parametrize("dropping", [0, 1])

@@ -9,14 +9,18 @@ from typing import Any
 import pytest
 
 from mistral_api.errors import ApiError, Unavailable
+from mistral_api.event_loop.loop import EventLoop
 from mistral_api.ipc.siblings import Siblings
+from mistral_api.security import shared_limits
 from mistral_api.security.access import Caller
+from mistral_api.security.concurrency import RequestPlace
 from mistral_api.security.failed_attempts import MOST_FAILURES, AddressBlocked, FailureCounter
 from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.rate_limits import Permit, RateLimited, RateLimits
 from mistral_api.security.shared_failures import failure_counter
 from mistral_api.settings import Settings
 from tests.support.clock import within_a_minute
+from tests.support.event_loops import hanging, running_loop
 from tests.support.limited_callers import caller_with_key, caller_without_key
 from tests.support.processes import wait_for
 from tests.support.sibling_peers import SiblingPeers, sibling_peers
@@ -25,10 +29,17 @@ ADDRESS = "203.0.113.7"
 
 
 @pytest.fixture
-def processes() -> Iterator[SiblingPeers]:
+def last_loop() -> Iterator[EventLoop]:
+    """The loop in which the first process reads what the last one says."""
+    with running_loop() as running:
+        yield running
+
+
+@pytest.fixture
+def processes(last_loop: EventLoop) -> Iterator[SiblingPeers]:
     """Three processes, which are to be started."""
     within_a_minute()
-    with sibling_peers() as processes:
+    with sibling_peers(last_loop=last_loop) as processes:
         yield processes
 
 
@@ -138,6 +149,45 @@ def test_the_places_of_a_process_that_ended_are_free(processes: SiblingPeers) ->
         limits[2].admit(caller)
     processes.end(0)
     _admit(limits[2], caller)
+
+
+def test_a_place_is_free_once_its_request_has_ended_also_where_that_is_not_heard_yet(
+    processes: SiblingPeers, last_loop: EventLoop
+) -> None:
+    limits, caller = _limits(processes), caller_with_key(concurrent_requests=1)
+    for admitting in limits[:2]:
+        permit = _admit(limits[2], caller)
+        with hanging(last_loop):
+            permit.release()
+            _admit(admitting, caller).release()
+
+
+def test_a_place_that_is_given_too_late_is_given_back(
+    processes: SiblingPeers, last_loop: EventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_limits, "ANSWER_SECONDS", 0.05)
+    limits, caller = _limits(processes), caller_with_key(concurrent_requests=1)
+    with hanging(last_loop), pytest.raises(Unavailable):
+        limits[2].admit(caller)
+    processes.hub.catch_up()
+    assert len(limits[0].running) == 0
+
+
+def test_a_process_that_ends_while_it_is_given_a_place_does_not_keep_it(
+    processes: SiblingPeers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, caller = _limits(processes), caller_with_key(concurrent_requests=1)
+    take = limits[0].running.take
+
+    def take_and_end(name: str, most: int) -> RequestPlace | None:
+        place = take(name, most)
+        processes.hub.peers[0].close()
+        return place
+
+    monkeypatch.setattr(limits[0].running, "take", take_and_end)
+    with pytest.raises(Unavailable):
+        limits[1].admit(caller)
+    assert len(limits[0].running) == 0
 
 
 @pytest.mark.parametrize("fail", ["open", "closed"])

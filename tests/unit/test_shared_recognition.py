@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mistral_api.conversations.recognition import Recognition, RecognitionIndex
 from mistral_api.conversations.shared_recognition import FirstRecognition, SharedRecognition, offer_index
-from mistral_api.ipc.peer import Peer
+from mistral_api.ipc.peer import Peer, PeerGone
 from mistral_api.ipc.siblings import Hub
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import INTERRUPTED, Exchange
@@ -27,11 +27,15 @@ LONG = "The capital of France is Paris, which lies on the Seine and has been the
 
 
 class _Wire:
-    """A peer whose messages become JSON and are done at once. Counts the questions."""
+    """A peer whose messages become JSON. What it is told waits until it is flushed or asked. Counts the questions.
 
-    ended = False
+    ``late``: what is asked is done, but the answer comes too late.
+    """
+
+    ended = late = False
 
     def __init__(self) -> None:
+        self._told: list[tuple[str, tuple[object, ...]]] = []
         self.handlers: dict[str, Callable[..., object]] = {}
         self.asked = 0
         self.bytes = 0
@@ -44,13 +48,19 @@ class _Wire:
 
     def call(self, method: str, *arguments: object) -> Any:
         self.asked += 1
-        return self._do(method, arguments)
+        self.flush()
+        answer = self._do(method, arguments)
+        if self.late:
+            raise PeerGone("it did not answer in time")
+        return answer
 
     def tell(self, method: str, *arguments: object) -> None:
-        assert self._do(method, arguments) in ("", None), "more was asked for, and nobody hears it"
+        self._told.append((method, arguments))
 
     def flush(self) -> None:
-        """Everything is done."""
+        told, self._told = self._told, []
+        for each in told:
+            assert self._do(*each) in ("", None), "more was asked for, and nobody hears it"
 
     def _do(self, method: str, arguments: tuple[object, ...]) -> Any:
         data = orjson.dumps(arguments)
@@ -160,6 +170,39 @@ def test_of_conversations_with_the_same_end_the_same_one_is_continued(back: int,
         assert match is not None
         assert found is not None
         assert found.session_id == match.session_id
+
+
+def test_what_has_ended_is_known_before_its_client_sees_the_end() -> None:
+    apart = _apart()
+    other = cast(RecognitionIndex, apart.other)
+    sessions = [take_turn(other, said("Hi"), "Hello!") for _ in range(2)]
+    assert _found(apart.index, said("Hi", "Hello!", "And?")) == sessions[1]
+    failing = begin_turn(other, said("Hi", "Hello!", "And?"))
+    assert _found(apart.index, said("Hi", "Hello!", "And?")) == sessions[0]
+    end_turn(other, failing, None)
+    assert _found(apart.index, said("Hi", "Hello!", "And?")) == sessions[1]
+
+
+def test_a_claim_that_was_made_too_late_ends_with_its_exchange() -> None:
+    apart = _apart()
+    other = cast(RecognitionIndex, apart.other)
+    sessions = [take_turn(other, said("Hi"), "Hello!") for _ in range(2)]
+    apart.wire.late = True
+    failing = begin_turn(other, said("Hi", "Hello!", "And?"))
+    apart.wire.late = False
+    assert failing.session_id not in sessions
+    assert _found(apart.index, said("Hi", "Hello!", "And?")) == sessions[0]
+    end_turn(other, failing, None)
+    assert _found(apart.index, said("Hi", "Hello!", "And?")) == sessions[1]
+
+
+def test_a_process_that_ends_while_it_asks_keeps_no_claim() -> None:
+    apart = _apart()
+    other = cast(RecognitionIndex, apart.other)
+    newest = [take_turn(other, said("Hi"), "Hello!") for _ in range(2)][1]
+    apart.wire.ended = True
+    assert begin_turn(other, said("Hi", "Hello!", "And?")).session_id == newest
+    assert _found(apart.index, said("Hi", "Hello!", "And?")) == newest
 
 
 def test_a_list_without_an_answer_is_new_and_nobody_is_asked() -> None:

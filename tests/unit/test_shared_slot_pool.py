@@ -8,10 +8,15 @@ import pytest
 
 from mistral_api.errors import ModelUnavailable, Unavailable
 from mistral_api.event_loop.loop import EventLoop
+from mistral_api.ipc.siblings import Hub
 from mistral_api.upstream import shared_slot_pool
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest, context_exceeded
+from mistral_api.upstream.shared_slot_pool import RemoteSlotPool, offer_slot_pool
+from mistral_api.upstream.slot_pool import OwnSlotPool
+from mistral_api.upstream.slot_queue import Waiter
 from tests.support.event_loops import hanging, running_loop
+from tests.support.peers import pairs
 from tests.support.processes import wait_for
 from tests.support.slots import Processes, Requests
 
@@ -117,6 +122,27 @@ def test_a_process_that_ends_gives_back_its_slots_and_its_places_in_the_queue(sh
     assert shared.requests.end("a1") == "a5"
     assert (shared.gates[0].busy, shared.gates[0].waiting) == (1, 0)
     assert shared.gates[2].busy == 1
+
+
+def test_a_process_that_ends_while_it_is_given_slots_does_not_keep_them() -> None:
+    hub, late, next_one = Hub(), Waiter("a", 1), Waiter("b", 1)
+
+    class Pool(OwnSlotPool):
+        def add(self, waiter: Waiter, *, refusable: bool) -> float | None:
+            seconds = super().add(waiter, refusable=refusable)
+            hub.close()
+            return seconds
+
+    pool = Pool(1)
+    offer_slot_pool(hub, "main", pool)
+    with pairs(1) as ((inner,), (outer,), start):
+        remote = RemoteSlotPool(outer, "main", 1)
+        hub.join(inner)
+        start()
+        with pytest.raises(Unavailable):
+            remote.add(late, refusable=True)
+    pool.add(next_one, refusable=True)
+    assert next_one.admitted
 
 
 def test_without_the_first_process_all_are_refused_and_nothing_hangs(shared: Shared) -> None:
