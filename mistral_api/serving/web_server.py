@@ -231,6 +231,8 @@ class WebServer:
         _poll_until(lambda: not self._has_unsent(), FLUSH_SECONDS)
         self._loop.stop()
         self._thread.join(timeout=STOP_SECONDS)
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()  # which also releases the body of a request that is not there yet
         wasyncore.close_all(self._server._map)
 
     def _has_unsent(self) -> bool:

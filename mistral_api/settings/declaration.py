@@ -186,7 +186,7 @@ class Settings:
         "most open connections of one address (IPv6: of one /64 network) beyond loopback; 0 is no bound",
     )
     max_queued_requests: int = _setting(
-        whole_number(1, 100_000), 512, "most requests that wait for a thread; beyond, they get 503 overloaded"
+        whole_number(1, 100_000), 4096, "most requests that wait for a thread; beyond, they get 503 overloaded"
     )
     max_waiting: int = _setting(
         whole_number(1, 100_000),

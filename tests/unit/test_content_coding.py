@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mistral_api.errors import ApiError, InvalidRequest, MalformedRequest, Unavailable
-from mistral_api.web import request_body
+from mistral_api.web import compressed_body
 from mistral_api.web.request_body import json_body
 from mistral_api.wire.content_coding import (
     MOST_CODINGS,
@@ -181,19 +181,19 @@ def test_a_decompressed_body_has_the_bounds_of_a_plain_one() -> None:
 
 
 def test_only_a_few_large_bodies_are_decompressed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_body, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(compressed_body, "WAIT_SECONDS", 0.05)
     large, small = (gzip.compress(b'"' + b"a" * size + b'"') for size in (2 << 20, 1000))
-    for _ in range(request_body.MOST_LARGE):
-        request_body._large.acquire()
+    for _ in range(compressed_body.MOST_LARGE):
+        compressed_body._large.acquire()
     try:
         assert _json(small, "gzip") == "a" * 1000
         with pytest.raises(Unavailable) as caught:
             _json(large, "gzip")
         assert caught.value.code == "overloaded"
     finally:
-        for _ in range(request_body.MOST_LARGE):
-            request_body._large.release()
-    for _ in range(request_body.MOST_LARGE + 1):  # each lets go of its place, also where it fails
+        for _ in range(compressed_body.MOST_LARGE):
+            compressed_body._large.release()
+    for _ in range(compressed_body.MOST_LARGE + 1):  # each lets go of its place, also where it fails
         assert _json(large, "gzip") == "a" * (2 << 20)
         with pytest.raises(MalformedRequest):
             _json(gzip.compress(b"[" * (2 << 20)), "gzip")
