@@ -16,6 +16,8 @@ from mistral_api.responses import remote_response
 from mistral_api.responses.background import FOLLOWED_AFTER_END, MOST_WAITING_BYTES, BackgroundRunner
 from mistral_api.responses.background_response import BackgroundResponse, LiveResponse
 from mistral_api.responses.shared_background import background_runner
+from mistral_api.upstream.slot_pool import OwnSlotPool
+from mistral_api.upstream.slot_queue import Waiter
 from tests.support.background_responses import background_response
 from tests.support.chat_chunks import TEXT_DELTAS, chunk_stream
 from tests.support.exchanges import undelivered_recorder
@@ -266,8 +268,18 @@ def test_the_turn_of_a_process_that_ended_is_anothers(processes: Processes, reco
 
 
 @pytest.mark.parametrize("processes", [1], indirect=True)
-def test_a_process_that_does_not_answer_has_no_turn_until_it_does(processes: Processes, recorder: Recorder) -> None:
+def test_a_process_that_does_not_answer_has_no_turn_until_it_does(
+    processes: Processes, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun, go_on = threading.Event(), threading.Event()
+    asked: list[float | None] = []
+    add = OwnSlotPool.add
+
+    def counted(pool: OwnSlotPool, waiter: Waiter, *, refusable: bool) -> float | None:
+        asked.append(add(pool, waiter, refusable=refusable))
+        return asked[-1]
+
+    monkeypatch.setattr(OwnSlotPool, "add", counted)
 
     def running() -> Iterator[Chunk]:
         begun.set()
@@ -280,6 +292,7 @@ def test_a_process_that_does_not_answer_has_no_turn_until_it_does(processes: Pro
     silent = processes.peers.hub.peers[0]
     processes.runners[1].add(first)
     processes.runners[2].add(second)
+    wait_for(lambda: len(asked) == 3, "two that wait for their turn")
     silent.note_silence(True)
     go_on.set()
     assert second.wait(SECONDS)
