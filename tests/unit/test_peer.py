@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -15,6 +16,8 @@ from mistral_api.ipc.peer import Peer, PeerGone
 from mistral_api.ipc.siblings import Hub
 from tests.support.event_loops import hanging, run_as_task, running_loop
 from tests.support.processes import wait_for
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="API_PROCESSES is for POSIX systems")
 
 SECONDS = 10.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from mistral_api.ipc.peer import Peer
 from mistral_api.ipc.siblings import ALONE, Hub, Siblings
 from tests.support.event_loops import hanging, running_loop
 from tests.support.peers import joined_peers
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="API_PROCESSES is for POSIX systems")
 
 ANSWER = bytes(range(256))
 

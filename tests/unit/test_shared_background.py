@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from tests.support.chat_chunks import TEXT_DELTAS, chunk_stream
 from tests.support.exchanges import undelivered_recorder
 from tests.support.processes import wait_for
 from tests.support.sibling_peers import SiblingPeers, sibling_peers
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="API_PROCESSES is for POSIX systems")
 
 SECONDS = 10.0
 CHUNKS: list[Chunk] = chunk_stream(TEXT_DELTAS, "stop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import cast
 
 import pytest
@@ -10,6 +11,8 @@ from mistral_api.api_keys.key_watcher import KeyWatcher
 from mistral_api.api_keys.shared_keys import SharedKeys
 from mistral_api.ipc.siblings import ALONE, Hub, Siblings
 from tests.support.peers import pairs
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="API_PROCESSES is for POSIX systems")
 
 
 class _Watcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -24,6 +25,8 @@ from tests.support.event_loops import hanging, running_loop
 from tests.support.limited_callers import caller_with_key, caller_without_key
 from tests.support.processes import wait_for
 from tests.support.sibling_peers import SiblingPeers, sibling_peers
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="API_PROCESSES is for POSIX systems")
 
 ADDRESS = "203.0.113.7"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,6 +23,8 @@ from tests.support.dialogues import begin_turn, end_turn, said, take_turn
 from tests.support.exchanges import make_exchange, reply
 from tests.support.peers import joined_peers
 from tests.support.processes import wait_for
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="API_PROCESSES is for POSIX systems")
 
 LONG = "The capital of France is Paris, which lies on the Seine and has been the capital for many centuries."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,8 @@ from tests.support.event_loops import hanging, running_loop
 from tests.support.peers import pairs
 from tests.support.processes import wait_for
 from tests.support.slots import Processes, Requests
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="API_PROCESSES is for POSIX systems")
 
 
 class Shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,8 @@ from mistral_api.upstream.slot_owners import PlacedRequest
 from mistral_api.upstream.slot_table import PromptSource
 from tests.support.event_loops import run_as_task, running_loop
 from tests.support.slots import Processes
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="API_PROCESSES is for POSIX systems")
 
 
 class Shared:
