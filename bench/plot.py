@@ -34,9 +34,9 @@ class Panel(NamedTuple):
 
 
 PANELS = (
-    Panel("Added to a request, median, 1 client (ms; less is better)", "requests", "1 client", "added p50"),
-    Panel("Requests a second, 16 clients (more is better)", "requests", "16 clients", "requests"),
-    Panel("First chunk of 300 streams at once, 99th percentile (ms; less is better)", "streams", "300 streams",
+    Panel("Added to a request, median, 1 client (ms, log scale; less is better)", "requests", "1 client", "added p50"),
+    Panel("Requests a second, 16 clients (log scale; more is better)", "requests", "16 clients", "requests"),
+    Panel("First chunk of 300 streams, 99th percentile (ms, log scale; less is better)", "streams", "300 streams",
           "first chunk p99"),
 )  # fmt: skip
 
