@@ -30,7 +30,7 @@ Question = Literal["state", "input", "cancel", "wait", "since"]
 Ask = Callable[[Question, float], Any]
 
 
-class State(TypedDict):
+class ResponseState(TypedDict):
     """The answer to most questions."""
 
     response: Response
@@ -87,7 +87,7 @@ class RemoteAnswers:
         return [event.decode() for event in some], is_last
 
 
-def _state(live: BackgroundResponse) -> State:
+def _state(live: BackgroundResponse) -> ResponseState:
     ended = live.ended  # first: what has ended does not change any more
     return {"response": live.response, "ended": ended}
 
@@ -101,7 +101,7 @@ def _first_bytes(events: list[bytes]) -> list[bytes]:
 class RemoteResponse:
     """A response in the background of another process. Its methods raise Unavailable where that does not answer."""
 
-    def __init__(self, ask: Ask, state: State) -> None:
+    def __init__(self, ask: Ask, state: ResponseState) -> None:
         self._ask = ask
         self._state = state
 

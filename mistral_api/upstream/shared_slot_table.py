@@ -16,7 +16,7 @@ from mistral_api.ipc.peer import Peer, PeerGone
 from mistral_api.ipc.siblings import Hub
 from mistral_api.upstream.prompt_pieces import Piece
 from mistral_api.upstream.shared_slot_pool import slots_unavailable
-from mistral_api.upstream.slot_table import OwnSlotTable, Placement, Prompt, PromptSource, Release, note_nothing
+from mistral_api.upstream.slot_table import OwnSlotTable, Placement, Prompt, PromptSource, Release, note_nothing, once
 
 _ROOM = "slot-table"
 
@@ -78,7 +78,7 @@ class RemoteSlotTable:
             if self._alone == 1 or server != self._told_server:
                 self._told_server = server
                 self._tell("begin_alone", repr(server))
-        return _once(self._end_of_only_owner, release)
+        return once(self._end_of_only_owner, release)
 
     def _end_of_only_owner(self) -> None:
         with self._lock:
@@ -103,24 +103,10 @@ class RemoteSlotTable:
         return end
 
     def _telling_once(self, what: str, number: int, release: Release) -> Release:
-        return _once(lambda: self._tell(what, number), release)
+        return once(lambda: self._tell(what, number), release)
 
     def _tell(self, what: str, *arguments: object) -> None:
         self._first.tell(f"{self._prefix}.{what}", *arguments)
-
-
-def _once(act: Callable[[], None], release: Release) -> Release:
-    """Return what acts, and then calls ``release``; calling it again does nothing."""
-    held = [act]
-
-    def end() -> None:
-        try:
-            held.pop()()
-        except IndexError:
-            return
-        release()
-
-    return end
 
 
 class _RemoteRequests:

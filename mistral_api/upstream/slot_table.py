@@ -95,6 +95,21 @@ class RestoredSlots:
         return {slot: conversation for slot, conversation in conversations.items() if slot in unused}
 
 
+def once(act: Callable[[], None], release: Release) -> Release:
+    """Return what acts, and then calls ``release``; calling it again does nothing. Any thread may call it."""
+    held = [act]
+
+    def end() -> None:
+        try:
+            first = held.pop()
+        except IndexError:  # it was called before
+            return
+        first()
+        release()
+
+    return end
+
+
 class SlotTable(Protocol):
     """Knows what is in the slots of a model server. Safe to use from many threads, and in tasks.
 
@@ -301,14 +316,9 @@ class OwnSlotTable:
 
     def _once(self, act: Callable[[], None], release: Release) -> Release:
         """Return what acts with the lock held, and then calls ``release``; calling it again does nothing."""
-        held = [True]
 
-        def end() -> None:
+        def act_locked() -> None:
             with self._lock:
-                if not held:
-                    return
-                held.pop()
                 act()
-            release()
 
-        return end
+        return once(act_locked, release)
