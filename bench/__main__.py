@@ -34,6 +34,8 @@ from bench.wsgi_servers import WORKERS
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.exit_signals import exit_at_stop_signals
 
+# What a shell says of a program that Ctrl-C has ended: 128 and the number of SIGINT.
+INTERRUPTED = 130
 # What is compared on several ways to the engine, in rounds; its figures are kept.
 SCENARIOS: dict[str, Callable[[Plan, Figures], None]] = {
     "requests": measure_requests,
@@ -59,7 +61,7 @@ PARTS = ("recording", "far-reads", "validation", "recognition", "warm", "owners"
 
 
 def main() -> int:
-    """Measure what is asked for, print it, write the results; return an ExitCode."""
+    """Measure what is asked for, print it, write the results; return an ExitCode, INTERRUPTED after Ctrl-C."""
     options = _parse_options()
     with exit_at_stop_signals():  # so that whatever stops us, every server is stopped
         pass
@@ -73,6 +75,9 @@ def main() -> int:
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return ExitCode.CANNOT_START
+    except KeyboardInterrupt:
+        print("The measurement was interrupted.", file=sys.stderr)
+        return INTERRUPTED
     return ExitCode.OK
 
 
@@ -98,9 +103,12 @@ def _measure(options: argparse.Namespace) -> Figures:
     plan, figures = _plan(options), Figures()
     for name in chosen:
         if name in SCENARIOS:
-            SCENARIOS[name](plan, figures)
+            try:
+                SCENARIOS[name](plan, figures)
+            finally:  # what was measured before Ctrl-C, or before a failure, is kept
+                if figures:
+                    write_results(options.output, figures, plan.describe())
             print(f"\n{_table(figures, name)}", flush=True)
-            write_results(options.output, figures, plan.describe())
         else:
             _measure_part(name)
     if figures:

@@ -66,9 +66,9 @@ def _soak(path: str, root: Path, step: Step, figures: Figures) -> None:
     with running_stack_of(root, ("bin/serve",), {"LOG_LEVEL": "INFO", **step.settings}) as running:
         began = time.monotonic()
         for done in _send(running, step):
+            figures.add((SCENARIO, step.name, path), "requests", done, "", more_is_better=None)
             for what, value in _sample(running).items():
                 _add(figures, step, path, what, value)
-            figures.add((SCENARIO, step.name, path), "requests", done, "", more_is_better=None)
         seconds = time.monotonic() - began
         figures.add((SCENARIO, step.name, path), "rate", step.requests / seconds, "1/s", more_is_better=True)
 
@@ -175,6 +175,8 @@ def render_soak(figures: Figures) -> str:
 def _render_step(figures: Figures, case: str, path: str) -> str:
     found = [figure for figure in figures if (figure.scenario, figure.case, figure.path) == (SCENARIO, case, path)]
     named = {figure.name: figure for figure in found}
+    if "rate" not in named:
+        return f"{case}, {path}: interrupted after {named['requests'].values[-1]:,.0f} requests"
     requests, rate = named.pop("requests").values, named.pop("rate").median
     rows: list[list[str]] = []
     for number, place in enumerate(requests):

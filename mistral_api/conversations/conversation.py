@@ -13,7 +13,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from mistral_api.conversations.session_aliases import in_session
-from mistral_api.conversations.stored_message import row_to_chat_message
+from mistral_api.conversations.stored_message import MessageRecord, row_to_chat_message
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound
 from mistral_api.payload_types import JsonObject, omit
@@ -74,7 +74,7 @@ class MessageUsage(TypedDict):
 class MessagePage:
     """Some messages of a branch, oldest first; ``has_more`` says whether more follow in the direction of the page."""
 
-    messages: list[Message]
+    messages: list[MessageRecord]
     has_more: bool
 
 
@@ -135,7 +135,7 @@ def _conversation_fields(conversation: Conversation) -> ConversationFields:
     }
 
 
-def message_body(message: Message) -> MessageBody:
+def message_body(message: Message | MessageRecord) -> MessageBody:
     """Return a message. Its other fields (``name``, ``tool_call_id`` …) stand beside those that every message has."""
     body: MessageBody = {
         **omit(row_to_chat_message(message), ("sent",)),  # type: ignore[typeddict-item]  # mypy takes ours for missing
@@ -151,7 +151,7 @@ def message_body(message: Message) -> MessageBody:
     return body
 
 
-def _usage(message: Message) -> MessageUsage | None:
+def _usage(message: Message | MessageRecord) -> MessageUsage | None:
     if message.prompt_tokens is None and message.completion_tokens is None:
         return None
     return {

@@ -24,13 +24,13 @@ from mistral_api.conversations.pending_turns import (
     starts_session,
 )
 from mistral_api.conversations.stored_conversation import (
-    MESSAGE_COLUMNS,
     BranchQuery,
     StoredConversations,
     conversation_parameters,
     conversations_statement,
     pending_parameters,
 )
+from mistral_api.conversations.stored_message import MESSAGE_COLUMNS, MessageRecord
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.errors import NotFound, Unavailable
@@ -54,8 +54,8 @@ class BranchRead:
     """A conversation, and messages of one of its branches, oldest first, with those wanted besides."""
 
     current: CurrentConversation
-    messages: list[Message]
-    wanted: dict[UUID, Message]
+    messages: list[MessageRecord]
+    wanted: dict[UUID, MessageRecord]
 
     @property
     def conversation(self) -> Conversation:
@@ -129,16 +129,16 @@ class ConversationReader:
         messages = self._branch(read, query, stored.branch, start)
         return BranchRead(current, [current.as_answered(message) for message in messages], read.wanted)
 
-    def read_messages(self, owner: str, ids: set[UUID]) -> list[Message]:
+    def read_messages(self, owner: str, ids: set[UUID]) -> list[MessageRecord]:
         """Return those messages of an owner's conversations that have one of these ids. Raises Unavailable."""
-        found: dict[UUID, Message] = {}
+        found: dict[UUID, MessageRecord] = {}
         pending = (each for each in self._pending.newest(owner, _SEARCHED_EXCHANGES) if may_have_added(each, ids))
         for session_id in dict.fromkeys(exchange.session_id or "" for exchange in pending):
             read = self.find(owner, session_id, BranchQuery(newest=1, wanted=tuple(ids)))
             found |= read.wanted if read is not None else {}
         left = [str(each) for each in ids - found.keys()]
         rows = self._reads.rows(_MESSAGES, {"owner": owner, "ids": left}) if left else ()
-        return [*found.values(), *(Message(**row._mapping) for row in rows)]
+        return [*found.values(), *(MessageRecord(**row._mapping) for row in rows)]
 
     def _query_stored(
         self, owner: str, session_ids: list[str], exchanges: Sequence[Exchange], query: BranchQuery
@@ -161,8 +161,8 @@ class ConversationReader:
         return StoredConversations(is_whole=False) if rows is None else StoredConversations.from_row(rows[0])
 
     def _branch(
-        self, read: BranchRead, query: BranchQuery, stored: list[Message], stored_start: UUID | None
-    ) -> list[Message]:
+        self, read: BranchRead, query: BranchQuery, stored: list[MessageRecord], stored_start: UUID | None
+    ) -> list[MessageRecord]:
         """Return the messages of a branch, oldest first: those of PostgreSQL, and the pending ones below them.
 
         ``stored`` is the answer to the query for the branch that ends with ``stored_start``.
@@ -177,7 +177,7 @@ class ConversationReader:
             return messages[: query.oldest]
         return messages if query.newest is None else messages[-query.newest :]
 
-    def _stored_branch(self, read: BranchRead, query: BranchQuery, start: UUID) -> list[Message]:
+    def _stored_branch(self, read: BranchRead, query: BranchQuery, start: UUID) -> list[MessageRecord]:
         """Ask PostgreSQL again: the pending turns begin a branch that the first answer does not show."""
         again = BranchQuery(newest=query.newest, oldest=query.oldest, start=start, stop_before=query.stop_before)
         conversation = read.conversation
@@ -203,7 +203,7 @@ def _start_of(read: BranchRead, query: BranchQuery) -> UUID | None:
     return query.start or read.conversation.head_id
 
 
-def _cut(stored: list[Message], end: UUID, query: BranchQuery, others: int) -> list[Message] | None:
+def _cut(stored: list[MessageRecord], end: UUID, query: BranchQuery, others: int) -> list[MessageRecord] | None:
     """Return the part of a branch up to a message, None where that is not all that the query asks for.
 
     ``others`` is the number of messages below it that are there already.

@@ -19,8 +19,7 @@ from mistral_api.conversations.message_alignment import SentMessages, align
 from mistral_api.conversations.message_matching import is_system_message, leading_system_messages
 from mistral_api.conversations.message_tree import MessageTree, SentAttributes, TreeNode, is_unanswered
 from mistral_api.conversations.stored_conversation import BranchQuery
-from mistral_api.conversations.stored_message import prompt_message, row_to_chat_message
-from mistral_api.database.tables.conversations import Message
+from mistral_api.conversations.stored_message import MessageRecord, prompt_message, row_to_chat_message
 from mistral_api.errors import InvalidRequest, Unavailable
 from mistral_api.payload_types import omit
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
@@ -252,6 +251,6 @@ def drop_unanswered_calls(stored: Sequence[ChatMessage], sent: Sequence[ChatMess
     return remaining
 
 
-def _branch_message(row: Message) -> BranchMessage:
+def _branch_message(row: MessageRecord) -> BranchMessage:
     message = row_to_chat_message(row)
     return BranchMessage(row.id, message, prompt_message(message), cast("SentAttributes | None", row.sent))

@@ -20,7 +20,12 @@ from mistral_api.conversations.item_renderer import ItemId, call_numbers, parse_
 from mistral_api.conversations.search import set_search_columns
 from mistral_api.conversations.search_text import searchable_text
 from mistral_api.conversations.stored_conversation import BranchQuery
-from mistral_api.conversations.stored_message import StoredMessage, chat_message_to_columns, row_to_chat_message
+from mistral_api.conversations.stored_message import (
+    MessageRecord,
+    StoredMessage,
+    chat_message_to_columns,
+    row_to_chat_message,
+)
 from mistral_api.database.tables.conversations import Conversation, Message
 from mistral_api.database.tables.stored import StoredResponse
 from mistral_api.errors import NotFound
@@ -83,11 +88,11 @@ def _follows(read: BranchRead, query: ItemPageQuery, last: UUID | None) -> bool:
     return (read.messages[0].parent_id if read.messages else read.conversation.head_id) == last
 
 
-def _wanted(read: BranchRead, last: UUID | None) -> list[Message]:
+def _wanted(read: BranchRead, last: UUID | None) -> list[MessageRecord]:
     return [] if last is None else [read.wanted[last]]
 
 
-def _ordered_items(message: Message, query: ItemPageQuery) -> list[Item]:
+def _ordered_items(message: MessageRecord, query: ItemPageQuery) -> list[Item]:
     items = StoredMessage.from_row(message).items
     return items[::-1] if query.newest_first else items
 
@@ -102,7 +107,7 @@ def read_item(reader: ConversationReader, owner: str, session_id: str, item_id: 
     return _item_of(message, item_id)
 
 
-def _item_of(message: Message, item_id: str) -> Item:
+def _item_of(message: Message | MessageRecord, item_id: str) -> Item:
     item = next((item for item in StoredMessage.from_row(message).items if item["id"] == item_id), None)
     if item is None:
         raise _not_found(item_id, "item_id")

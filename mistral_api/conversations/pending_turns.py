@@ -13,10 +13,11 @@ from typing import Any
 from uuid import UUID
 
 from mistral_api.conversations.message_alignment import SentMessages
-from mistral_api.conversations.message_tree import MessageTree
+from mistral_api.conversations.message_tree import MessageTree, NewMessageRow
 from mistral_api.conversations.message_tree_store import add_nodes, title_of, turn_of
+from mistral_api.conversations.stored_message import MESSAGE_COLUMNS, MessageRecord
 from mistral_api.conversations.turn_placement import NewTurn, append_turn
-from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.database.tables.conversations import Conversation
 from mistral_api.recording.exchange import INTERRUPTED, Exchange
 
 
@@ -30,12 +31,12 @@ class CurrentConversation:
     """
 
     conversation: Conversation
-    pending: dict[UUID, Message] = field(default_factory=dict)
+    pending: dict[UUID, MessageRecord] = field(default_factory=dict)
     newly_answered: frozenset[UUID] = frozenset()
     is_whole: bool = True
     sent_ids: dict[UUID, list[UUID | None]] = field(default_factory=dict)
 
-    def pending_branch(self, start: UUID | None, stop_before: UUID | None) -> tuple[list[Message], UUID | None]:
+    def pending_branch(self, start: UUID | None, stop_before: UUID | None) -> tuple[list[MessageRecord], UUID | None]:
         """Return the pending messages of the branch that ends with ``start``, the newest first.
 
         The id is that of the message above them, stored or ``stop_before``; None where there is none.
@@ -46,7 +47,7 @@ class CurrentConversation:
             start = message.parent_id
         return messages, start
 
-    def as_answered(self, message: Message) -> Message:
+    def as_answered(self, message: MessageRecord) -> MessageRecord:
         """Return a stored message with the status that it has now."""
         if message.id in self.newly_answered:
             message.status = "complete"
@@ -79,11 +80,16 @@ def lay_over(
         sent_ids[exchange.id] = append_turn(tree, turn, SentMessages(turn.messages))
     conversation.head_id, conversation.updated_at = tree.head_id, tree.updated_at
     conversation.message_count += len(tree.rows)
-    pending = {row["id"]: Message(**row) for row in tree.rows}
+    pending = {row["id"]: _message_record(row) for row in tree.rows}
     for message_id in tree.newly_answered:
         if message_id in pending:
             pending[message_id].status = "complete"
     return CurrentConversation(conversation, pending, frozenset(tree.newly_answered), is_whole, sent_ids)
+
+
+def _message_record(row: NewMessageRow) -> MessageRecord:
+    columns: dict[str, Any] = {**row}
+    return MessageRecord(**{name: columns[name] for name in MESSAGE_COLUMNS})
 
 
 def ended_at(exchange: Exchange) -> datetime:

@@ -31,6 +31,7 @@ from mistral_api.conversations.search_conditions import has_former_column, has_n
 from mistral_api.conversations.search_query import SearchedText, SearchQuery
 from mistral_api.conversations.search_snippet import make_snippet, match_snippet
 from mistral_api.conversations.search_text import search_columns, searchable_text
+from mistral_api.conversations.stored_message import MessageRecord
 from mistral_api.database.tables.conversations import Conversation, Message, SearchMixin
 from mistral_api.payload_types.chat import MessageContent
 from mistral_api.wire.pagination import Page, list_body
@@ -187,7 +188,7 @@ def message_match(query: SearchQuery, message_id: UUID | str, role: str, content
     return {"message_id": str(message_id), "role": role, "snippet": make_snippet(query, text)}
 
 
-def matching_messages(query: SearchQuery, messages: Iterable[Message]) -> list[SearchMatch]:
+def matching_messages(query: SearchQuery, messages: Iterable[MessageRecord]) -> list[SearchMatch]:
     """Return the matches in messages that PostgreSQL does not have yet, by the same rules."""
     found = []
     for message in messages:

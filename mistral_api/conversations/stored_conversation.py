@@ -21,17 +21,14 @@ from mistral_api.conversations.message_alignment import SentMessages
 from mistral_api.conversations.message_matching import NO_DIGEST
 from mistral_api.conversations.message_tree import stored_digest
 from mistral_api.conversations.message_tree_store import nodes_query
+from mistral_api.conversations.stored_message import MESSAGE_COLUMNS, MessageRecord
 from mistral_api.database.tables.base import rows_as_json
-from mistral_api.database.tables.conversations import Conversation, Message
+from mistral_api.database.tables.conversations import Conversation
 from mistral_api.recording.exchange import Exchange
 
 # The attributes of a conversation that are read.
 CONVERSATION_NAMES = (
     "id", "owner", "session_id", "title", "attributes", "head_id", "message_count", "created_at", "updated_at",
-)  # fmt: skip
-MESSAGE_COLUMNS = (
-    "id", "conversation_id", "parent_id", "role", "content", "tool_calls", "extra", "sent", "status", "request_id",
-    "model", "prompt_tokens", "completion_tokens", "created_at",
 )  # fmt: skip
 _OF_MESSAGE = ", ".join(f"m.{name}" for name in MESSAGE_COLUMNS)
 
@@ -121,8 +118,8 @@ class StoredConversations:
 
     conversations: dict[str, Conversation] = field(default_factory=dict)
     session_ids: dict[str, list[str]] = field(default_factory=dict)
-    branch: list[Message] = field(default_factory=list)
-    wanted: dict[UUID, Message] = field(default_factory=dict)
+    branch: list[MessageRecord] = field(default_factory=list)
+    wanted: dict[UUID, MessageRecord] = field(default_factory=dict)
     nodes: list[Any] = field(default_factory=list)
     delivered: frozenset[UUID] = frozenset()
     is_whole: bool = True
@@ -208,9 +205,11 @@ def conversation_of(values: Mapping[str, Any]) -> Conversation:
     return Conversation(**{**values, **times, "id": UUID(values["id"]), "head_id": _uuid(values["head_id"])})
 
 
-def _message(values: Mapping[str, Any]) -> Message:
-    ids = {name: _uuid(values[name]) for name in ("id", "conversation_id", "parent_id")}
-    return Message(**{**values, **ids, "created_at": datetime.fromisoformat(values["created_at"])})
+def _message(values: dict[str, Any]) -> MessageRecord:
+    for name in ("id", "conversation_id", "parent_id"):
+        values[name] = _uuid(values[name])
+    values["created_at"] = datetime.fromisoformat(values["created_at"])
+    return MessageRecord(**values)
 
 
 def _node(values: Mapping[str, Any]) -> SimpleNamespace:

@@ -1,8 +1,9 @@
-"""A stored message in its four forms: a row, a chat message, a chat message for the model, and items."""
+"""A stored message in its four forms: a row as it is read, a chat message, one for the model, and items."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Protocol, TypedDict, cast
 from uuid import UUID
 
@@ -23,6 +24,33 @@ class MessageRow(Protocol):
     content: MessageContent
     tool_calls: list[ToolCall] | None
     extra: JsonObject | None
+
+
+@dataclass(slots=True)
+class MessageRecord:
+    """A message as it is read: those columns of ``messages`` that it is shown with.
+
+    It is no :class:`Message`, since a long conversation is read with each turn, and an object of the mapper takes ten
+    times as long to make.
+    """
+
+    id: UUID
+    conversation_id: UUID
+    parent_id: UUID | None
+    role: str
+    content: MessageContent
+    tool_calls: list[ToolCall] | None
+    extra: JsonObject | None
+    sent: JsonObject | None
+    status: str
+    request_id: str
+    model: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    created_at: datetime
+
+
+MESSAGE_COLUMNS = tuple(each.name for each in fields(MessageRecord))
 
 
 class MessageColumns(TypedDict):
@@ -87,7 +115,7 @@ class StoredMessage:
     status: str = "completed"
 
     @classmethod
-    def from_row(cls, row: Message) -> StoredMessage:
+    def from_row(cls, row: Message | MessageRecord) -> StoredMessage:
         """Return a row as a stored message. The items of an answer that was cut off are ``incomplete``."""
         incomplete = row.role == "assistant" and row.status != "complete"
         return cls(row.id, row_to_chat_message(row), "incomplete" if incomplete else "completed")

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from mistral_api.conversations import stored_conversation
 from mistral_api.conversations.item_renderer import ItemIds
 from mistral_api.conversations.items import read_item
-from mistral_api.database.tables.conversations import Message
+from mistral_api.conversations.stored_message import MessageRecord
 from mistral_api.errors import NotFound
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.system.identifiers import new_id
@@ -80,7 +80,7 @@ def test_item_page_of_a_long_conversation_loads_only_its_messages(
     read: list[Any] = []
     parse = stored_conversation._message
 
-    def count(values: Any) -> Message:
+    def count(values: Any) -> MessageRecord:
         read.append(values)
         return parse(values)
 

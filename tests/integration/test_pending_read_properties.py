@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 
 from mistral_api.conversations.conversation_reader import ConversationReader
 from mistral_api.conversations.pending_turns import possible_ids
-from mistral_api.conversations.stored_conversation import MESSAGE_COLUMNS, BranchQuery
+from mistral_api.conversations.stored_conversation import BranchQuery
+from mistral_api.conversations.stored_message import MESSAGE_COLUMNS
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.payload_types.chat import ChatMessage
 from mistral_api.recording.exchange import Exchange

@@ -15,7 +15,7 @@ from mistral_api.conversations.history import HistoryReader
 from mistral_api.conversations.items import ItemPageQuery, delete_item, list_items
 from mistral_api.conversations.message_matching import message_digest
 from mistral_api.conversations.message_tree import stored_digest
-from mistral_api.conversations.stored_message import row_to_chat_message
+from mistral_api.conversations.stored_message import MessageRecord, row_to_chat_message
 from mistral_api.database.reads import DatabaseReads
 from mistral_api.database.tables.conversations import Message
 from mistral_api.delivery.batch_inserter import BatchInserter
@@ -86,7 +86,7 @@ def branch_texts(engine: Engine, session_id: str) -> list[Any]:
     return [message.content for message in read_messages(engine, session_id)]
 
 
-def read_messages(engine: Engine, session_id: str) -> list[Message]:
+def read_messages(engine: Engine, session_id: str) -> list[MessageRecord]:
     """Return the messages of the current branch, oldest first."""
     return conversation_reader(engine).read_page("local", session_id, 500, None, None)[1].messages
 
