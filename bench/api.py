@@ -13,7 +13,7 @@ import waitress
 from bench.running import RunningStack, free_port, running_module
 from mistral_api import create_app
 from mistral_api.embedded.postgres import start_embedded_postgres
-from mistral_api.serving.web_server import SWITCH_SECONDS
+from mistral_api.serving.interpreter import set_for_serving
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def running_api(running: RunningStack, **settings: str) -> Iterator[tuple[str, i
 def main() -> None:
     """Serve until SIGTERM."""
     app = create_app()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    set_for_serving()
     waitress.serve(app, host="127.0.0.1", port=int(sys.argv[1]), threads=64, channel_request_lookahead=1)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bench.figures import Figures
 from bench.memory import MemorySampler
 from bench.paths import DIRECT, NGINX, OURS, RELAY, UNRECORDED, EnginePath, running_paths
-from bench.peers import LITELLM
+from bench.peers import LITELLM, MODEL
 from bench.plan import Plan, rounds_of
 from bench.programs import fake_engine, generate_load
 
@@ -23,7 +23,7 @@ STREAM_DEADLINE_SECONDS = 60
 
 def chat_body(content: str, **fields: Any) -> dict[str, Any]:
     """Return a chat completion request of one message."""
-    return {"model": "fake-engine", "messages": [{"role": "user", "content": content}], **fields}
+    return {"model": MODEL, "messages": [{"role": "user", "content": content}], **fields}
 
 
 def warm_up(paths: Sequence[EnginePath]) -> None:

@@ -11,7 +11,7 @@ import psutil
 
 from bench.figures import Figures
 from bench.paths import OTHER, OURS, RELAY, EnginePath, running_paths
-from bench.peers import LITELLM
+from bench.peers import LITELLM, MODEL
 from bench.plan import Plan, rounds_of
 from bench.programs import fake_engine, generate_load
 from bench.running import ROOT, ServerCommand, free_port, python_of, running_server
@@ -57,7 +57,7 @@ class MemorySampler:
 def measure_memory(plan: Plan, figures: Figures) -> None:
     """Read the memory of servers at rest, and while a thousand slow streams are open."""
     body = {
-        "model": "fake-engine",
+        "model": MODEL,
         "messages": [{"role": "user", "content": f"Count. rate={CHUNKS_PER_SECOND} tokens={CHUNKS}"}],
         "max_tokens": CHUNKS,
         "stream": True,

@@ -16,6 +16,8 @@ from bench.running import ServerCommand, free_port, running_server
 from mistral_api.model_files.served_model import demo_model_path
 
 LITELLM, LLAMA_CPP_PYTHON = "LiteLLM", "llama-cpp-python"
+# The model that LiteLLM serves; the fake engine goes by this name.
+MODEL = "fake-engine"
 # Newer versions of LiteLLM need packages that not every index has.
 REQUIREMENTS = {LITELLM: "litellm[proxy]==1.108.7", LLAMA_CPP_PYTHON: "llama-cpp-python[server]==0.3.36"}
 # llama-cpp-python is compiled where its index has no wheel for this machine.
@@ -58,11 +60,11 @@ def running_litellm(engine: int, header: str | None) -> Iterator[tuple[int, int]
     """Run LiteLLM's proxy in front of an engine until the end of the block; yield its port and its process."""
     programs, port = programs_of(LITELLM), free_port()
     key = "none" if header is None else header.rpartition(" ")[2]
-    parameters = {"model": "openai/fake-engine", "api_base": f"http://127.0.0.1:{engine}/v1", "api_key": key}
+    parameters = {"model": f"openai/{MODEL}", "api_base": f"http://127.0.0.1:{engine}/v1", "api_key": key}
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         configuration = Path(folder) / "config.yaml"  # JSON is YAML
         configuration.write_text(
-            json.dumps({"model_list": [{"model_name": "fake-engine", "litellm_params": parameters}]}), encoding="utf-8"
+            json.dumps({"model_list": [{"model_name": MODEL, "litellm_params": parameters}]}), encoding="utf-8"
         )
         command = [str(programs / "litellm"), "--config", str(configuration), "--host", "127.0.0.1"]
         server = ServerCommand(
@@ -82,6 +84,8 @@ def running_llama_cpp_python(threads: int, context: int) -> Iterator[tuple[int, 
     """Run llama-cpp-python's server with the demo model until the end of the block; yield its port and its process."""
     programs, port = programs_of(LLAMA_CPP_PYTHON), free_port()
     arguments = {"model": demo_model_path(), "host": "127.0.0.1", "port": port, "n_threads": threads, "n_ctx": context}
+    # By default a request ends the one before it.
+    arguments["interrupt_requests"] = False
     words = [str(word) for name, value in arguments.items() for word in (f"--{name}", value)]
     with tempfile.TemporaryDirectory(prefix="mistral-api-bench-") as folder:
         command = [str(programs / "python"), "-m", "llama_cpp.server", *words]

@@ -12,8 +12,9 @@ from typing import Any
 
 from bench.affinity import cores_apart, pin, pinned_here
 from bench.figures import Figures
+from bench.load import chat_body
 from bench.paths import DIRECT, NGINX, OTHER, OURS, RELAY, EnginePath, running_paths
-from bench.peers import LITELLM, LLAMA_CPP_PYTHON, running_llama_cpp_python
+from bench.peers import LITELLM, LLAMA_CPP_PYTHON, MODEL, running_llama_cpp_python
 from bench.plan import Plan, rounds_of
 from bench.programs import BenchmarkError, generate_load
 from bench.running import RunningStack, running_stack
@@ -22,7 +23,8 @@ STREAMS = (1, 4)
 TOKENS = 64
 DEADLINE_SECONDS = 30
 # Slots for four streams, with room for the prompt and the answer of each.
-_SETTINGS = {"PARALLEL": "4", "CONTEXT_SIZE": "4096", "LOG_LEVEL": "INFO"}
+# It goes by the name that LiteLLM was told.
+_SETTINGS = {"PARALLEL": "4", "CONTEXT_SIZE": "4096", "LOG_LEVEL": "INFO", "MODEL_ALIAS": MODEL}
 
 
 def measure_real_engine(plan: Plan, figures: Figures) -> None:
@@ -94,13 +96,8 @@ def _measure(paths: list[EnginePath], placement: str, plan: Plan, figures: Figur
 
 
 def _body() -> dict[str, Any]:
-    return {
-        "messages": [{"role": "user", "content": "Write a long story about a panda."}],
-        "max_tokens": TOKENS,
-        "temperature": 0,
-        "ignore_eos": True,
-        "stream": True,
-    }
+    story = "Write a long story about a panda."
+    return chat_body(story, max_tokens=TOKENS, temperature=0, ignore_eos=True, stream=True)
 
 
 def _add_shares(figures: Figures, case: str, paths: list[EnginePath]) -> None:

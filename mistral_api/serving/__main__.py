@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mistral_api.errors import StartError
+from mistral_api.serving.interpreter import keep_for_good, set_for_serving
 from mistral_api.serving.stack import Stack
 from mistral_api.serving.stop_requests import StopRequests
 from mistral_api.serving.supervisor_process import SupervisorProcess
-from mistral_api.serving.web_server import SWITCH_SECONDS, bind_listener
+from mistral_api.serving.web_server import bind_listener
 from mistral_api.settings import SettingError, Settings, load_settings
 from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
@@ -31,8 +32,7 @@ from mistral_api.system.service_manager import ServiceManager
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server until it is asked to stop; return an ExitCode."""
-    gc.freeze()  # what has been imported stays: no collection looks at it again
-    gc.enable()
+    set_for_serving()
     escape_unprintable_output()
     options = _options(arguments)
     stop_requests, manager = StopRequests(), ServiceManager.from_environment()
@@ -97,11 +97,10 @@ def _require_writable(data_dir: Path) -> None:
 
 
 def _run(settings: Settings, stack: Stack) -> int:
-    sys.setswitchinterval(SWITCH_SECONDS)
     listener = bind_listener(settings.api_host, settings.api_port)
     try:
         stack.start(listener)
-        gc.freeze()  # the application stays too: one search through it all took up to 0.1 s
+        keep_for_good()  # the application
         stack.serve()
     finally:
         stack.stop()

@@ -34,8 +34,8 @@ from mistral_api.services import services_of
 from mistral_api.serving.api_processes import ALIVE, SERVING
 from mistral_api.serving.application_server import ApplicationServer
 from mistral_api.serving.connection_shares import ConnectionShares
+from mistral_api.serving.interpreter import keep_for_good, set_for_serving
 from mistral_api.serving.program_version import program_version
-from mistral_api.serving.web_server import SWITCH_SECONDS
 from mistral_api.settings import SettingError, Settings, settings_from
 from mistral_api.system.console import escape_unprintable_output
 from mistral_api.system.exit_codes import ExitCode
@@ -115,10 +115,8 @@ def _socket(number: int) -> socket.socket:
 
 def main(arguments: list[str]) -> int:
     """Serve until asked to stop; return an ExitCode."""
-    gc.freeze()
-    gc.enable()
+    set_for_serving()
     escape_unprintable_output()
-    sys.setswitchinterval(SWITCH_SECONDS)
     orders, inherited = StopOrders(), Inheritance.from_arguments(arguments)
     try:
         # Those of the first process, which has put its .env into the environment: the file may have been changed since.
@@ -151,6 +149,7 @@ def _run(settings: Settings, inherited: Inheritance, orders: StopOrders) -> int:
         if not orders.stop:
             services.start()
             server.start()
+            keep_for_good()  # the application
             first.tell(SERVING)
         while server.running and not orders.stop:
             orders.wait()

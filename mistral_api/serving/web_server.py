@@ -44,8 +44,6 @@ ACCEPTED_AT_ONCE = 64
 LEFT_SECONDS, LEFT_BEFORE_SECONDS = 0.001, 0.01
 # The process, or the system, has no more sockets.
 _NO_MORE_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# How long one thread may keep the others from running Python code: what runs beside responses must not delay them.
-SWITCH_SECONDS = 0.0005
 # Pending output of one response beyond which its application waits for the client.
 UNSENT_BYTES = 1 << 20
 
