@@ -1,4 +1,4 @@
-"""The fake engine and the generator of load of ``bin/bench``: what one sends, and what the other counts of it."""
+"""The programs of ``bin/bench``: what the fake engine sends, what the generator of load counts, what Ctrl-C leaves."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import contextlib
 import json
 import re
 import shutil
+import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
-from bench.__main__ import GROUPS, LONG, PARTS, SCENARIOS, usual_scenarios
+from bench.__main__ import GROUPS, INTERRUPTED, LONG, PARTS, SCENARIOS, main, usual_scenarios
+from bench.figures import Figures
 from bench.holding import held_connections
 from bench.kept_connection import KeptConnection
 from bench.paths import EnginePath
+from bench.plan import Plan
 from bench.programs import BenchmarkError, FakeEngine, fake_engine, generate_load, program
+from bench.results import read_results
+from mistral_api.system.processes import stop_signals
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -137,3 +144,23 @@ def test_the_documentation_has_every_scenario() -> None:
 
 def test_what_takes_long_is_measured_only_where_it_is_named() -> None:
     assert set(usual_scenarios()) == set(SCENARIOS) - set(LONG)
+
+
+def test_what_was_measured_before_ctrl_c_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure_some(_plan: Plan, figures: Figures) -> None:
+        figures.add(("requests", "1 client", "ours"), "p50", 2.0, "ms")
+        signal.raise_signal(signal.SIGINT)
+
+    file = tmp_path / "results.json"
+    monkeypatch.setitem(SCENARIOS, "requests", measure_some)
+    monkeypatch.setattr(sys, "argv", ["bench", "requests", "--output", str(file)])
+    handlers = {number: signal.getsignal(number) for number in stop_signals()}
+    try:
+        assert main() == INTERRUPTED
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert capsys.readouterr().err.splitlines() == ["The measurement was interrupted."]
+    assert [figure.values for figure in read_results(file)] == [[2.0]]

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-import bench.__main__ as bench_main
 from bench.figures import Figure, Figures, percentile
-from bench.plan import Plan
 from bench.plot import render_plot
 from bench.programs import BenchmarkError
 from bench.results import read_results, write_results
 from bench.soak import render_soak
 from bench.tables import format_number, judge, render_comparison, render_table
-from mistral_api.system.processes import stop_signals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="bin/bench needs Linux")
 
@@ -112,26 +108,6 @@ def test_the_plot_has_a_bar_for_each_path_the_longest_for_the_most() -> None:
 def test_there_is_no_plot_of_nothing() -> None:
     with pytest.raises(BenchmarkError, match="nothing to plot"):
         render_plot(Figures())
-
-
-def test_what_was_measured_before_ctrl_c_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def measure_some(_plan: Plan, figures: Figures) -> None:
-        figures.add(("requests", "1 client", "ours"), "p50", 2.0, "ms")
-        signal.raise_signal(signal.SIGINT)
-
-    file = tmp_path / "results.json"
-    monkeypatch.setitem(bench_main.SCENARIOS, "requests", measure_some)
-    monkeypatch.setattr(sys, "argv", ["bench", "requests", "--output", str(file)])
-    handlers = {number: signal.getsignal(number) for number in stop_signals()}
-    try:
-        assert bench_main.main() == bench_main.INTERRUPTED
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    assert capsys.readouterr().err.splitlines() == ["The measurement was interrupted."]
-    assert [figure.values for figure in read_results(file)] == [[2.0]]
 
 
 def test_a_soak_that_was_interrupted_says_how_far_it_came() -> None:
