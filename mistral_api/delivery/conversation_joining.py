@@ -70,7 +70,7 @@ def join_conversations(connection: Connection, exchanges: Sequence[Exchange]) ->
     ``exchanges`` belong to conversations. Return those that got another session id. It costs nothing, and no round
     trip, without such an exchange. Raises sqlalchemy.exc.SQLAlchemyError.
     """
-    unrecognised = [exchange for exchange in exchanges if _may_continue(exchange)]
+    unrecognised = [exchange for exchange in exchanges if may_continue(exchange)]
     if not unrecognised:
         return []
     index = _read_candidates(connection, unrecognised)
@@ -80,9 +80,7 @@ def join_conversations(connection: Connection, exchanges: Sequence[Exchange]) ->
         given = exchange.session_id or ""
         # A later exchange of the batch may have the session id of one that was joined.
         exchange.session_id = joined.get((exchange.owner, given), given)
-        match = (
-            index.find(exchange.owner, exchange.client, exchange.messages or []) if _may_continue(exchange) else None
-        )
+        match = index.find(exchange.owner, exchange.client, exchange.messages or []) if may_continue(exchange) else None
         if match is not None and match.session_id != given:
             joined[exchange.owner, given] = exchange.session_id = match.session_id
             exchange.resends_history = True
@@ -91,7 +89,8 @@ def join_conversations(connection: Connection, exchanges: Sequence[Exchange]) ->
     return found
 
 
-def _may_continue(exchange: Exchange) -> bool:
+def may_continue(exchange: Exchange) -> bool:
+    """Return whether an exchange may continue a conversation that was not recognised when the request came."""
     return exchange.is_new_session and any(message.get("role") == "assistant" for message in exchange.messages or [])
 
 

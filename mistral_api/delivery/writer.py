@@ -33,6 +33,7 @@ from mistral_api.database.errors import (
     warn_of_absence,
 )
 from mistral_api.delivery.batch_inserter import BatchInserter
+from mistral_api.delivery.conversation_joining import may_continue
 from mistral_api.delivery.delivery_counts import DeliveryCounts
 from mistral_api.recording.backlog import Backlog, JournalEntry
 from mistral_api.recording.deliverer_link import DELIVERER, DelivererLink, DelivererListener
@@ -229,10 +230,15 @@ class Writer:
         if time.monotonic() < self._next_look:
             return False
         self._next_look = time.monotonic() + TAKE_OVER_SECONDS
-        count = turn.backlog.end_interrupted(self._process_lock.has_ended)
+        self._end_interrupted(turn.backlog)
+        return self._shall_give_way()
+
+    def _end_interrupted(self, backlog: Backlog) -> bool:
+        """End the exchanges that dead processes have left open. Return whether there were any."""
+        count = backlog.end_interrupted(self._process_lock.has_ended)
         if count:
             log.warning("%d requests were interrupted by the end of their process", count)
-        return self._shall_give_way()
+        return count > 0
 
     def _deliver_backlog(self, backlog: Backlog, seconds: float) -> None:
         """Deliver what waits, for some seconds at most: where more always comes, others are looked at in between."""
@@ -252,14 +258,20 @@ class Writer:
             backlog.shrink()
         self._delivered_since_shrink = 0
 
-    def _deliver(self, backlog: Backlog, entries: Sequence[JournalEntry]) -> None:
+    def _deliver(self, backlog: Backlog, entries: Sequence[JournalEntry], *, halved: bool = False) -> None:
         """Insert entries, then remove them from the journal.
+
+        Where one may continue what a process that died meanwhile has left open, that is ended first, and nothing is
+        done with the entries: it stands before them now.
 
         A batch with an entry that PostgreSQL refuses is halved until that entry is alone, so that it does not block
         the others.
         """
         try:
-            self._inserter.insert([entry.exchange() for entry in entries])
+            exchanges = [entry.exchange() for entry in entries]
+            if not halved and any(map(may_continue, exchanges)) and self._end_interrupted(backlog):
+                return
+            self._inserter.insert(exchanges)
         except Exception as error:
             if not is_row_error(error):
                 raise
@@ -267,8 +279,8 @@ class Writer:
                 self._reject(backlog, entries[0], error)
             else:
                 middle = len(entries) // 2
-                self._deliver(backlog, entries[:middle])
-                self._deliver(backlog, entries[middle:])
+                self._deliver(backlog, entries[:middle], halved=True)
+                self._deliver(backlog, entries[middle:], halved=True)
         else:
             backlog.remove(entries)
             self._counts.batches += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,11 +26,15 @@ _INTERRUPTED_RESPONSE = (
     "json_extract(text, '$.storing.body.id') FROM (SELECT text, json_extract(text, '$.storing.object') AS object FROM "
     "(SELECT CAST(opening AS TEXT) AS text) WHERE json_valid(text)) WHERE object = 'response')"
 )
+# It ended before what was begun after it, which may continue it: its client went on with another process.
+_INTERRUPTED_AT = (
+    f"coalesce((SELECT min(ended_at) - 0.000001 FROM endings WHERE endings.position > exchanges.position), {ENDED_AT})"
+)
 _END_INTERRUPTED = (
     "INSERT INTO endings (position, ended_at, session, object, outcome) "
-    f"SELECT position, {ENDED_AT}, session, {_INTERRUPTED_RESPONSE}, "
+    f"SELECT position, {_INTERRUPTED_AT}, session, {_INTERRUPTED_RESPONSE}, "
     "coalesce((SELECT outcome FROM checkpoints WHERE checkpoints.position = exchanges.position), ?) "
-    f"{_OPEN_EXCHANGES} AND process = ? ORDER BY position"
+    f"{_OPEN_EXCHANGES} AND process IN (SELECT value FROM json_each(?)) ORDER BY position"
 )
 
 
@@ -97,13 +102,14 @@ class Backlog:
     def end_interrupted(self, is_dead: Callable[[str], bool]) -> int:
         """End every exchange that a dead process left open, with its last checkpoint. Return how many.
 
-        ``is_dead`` takes the name of a process.
+        They stand in the order in which they were begun, and before all that was begun later. ``is_dead`` takes the
+        name of a process.
         """
         names = [name for (name,) in self._connection.execute(f"SELECT DISTINCT process {_OPEN_EXCHANGES}")]
         dead = [name for name in names if is_dead(name)]
-        return sum(
-            self._connection.execute(_END_INTERRUPTED, (time.time(), UNKNOWN_OUTCOME, name)).rowcount for name in dead
-        )
+        if not dead:
+            return 0
+        return self._connection.execute(_END_INTERRUPTED, (time.time(), UNKNOWN_OUTCOME, json.dumps(dead))).rowcount
 
     def shrink(self) -> None:
         """Give back the disk space that a long backlog has taken."""

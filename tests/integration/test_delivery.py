@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from sqlalchemy import Engine, text
 from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.exchange import Exchange
+from mistral_api.recording.journal import JOURNAL_FILE, Journal
 from mistral_api.recording.recorder import Recorder, RecordingPolicy
 from tests.support.databases import count_rows, rows_of
+from tests.support.dialogues import said
 from tests.support.exchanges import (
     make_exchange,
     question,
@@ -82,6 +85,27 @@ def test_exchanges_of_an_earlier_run_are_delivered_after_the_start(engine: Engin
     recorder.require_delivered("local", "left")
     recorder.close()
     assert rows_of(engine, "SELECT content FROM messages") == [("Still there?",)]
+
+
+def test_turn_that_continues_what_a_process_left_open_is_joined_to_it(engine: Engine, tmp_path: Path) -> None:
+    recorder = _recorder(tmp_path, engine)
+    record_exchange(recorder, make_exchange("other", messages=question("Who looks at the others now?")))
+    recorder.require_delivered("local", "other")
+    with closing(Journal(tmp_path / JOURNAL_FILE, "dead")) as dead:
+        begun = make_exchange("first", messages=said("How are you?"), is_new_session=True)
+        position = dead.begin(begun)
+        cut_off = replace(begun, answers=reply("I am fine, and"))
+        dead.write_checkpoints([(position, cut_off.interrupted_outcome())])
+    history = said("How are you?", "I am fine, and", "And?")
+    for session_id in ("second", "third"):
+        record_exchange(
+            recorder, make_exchange(session_id, messages=history, answers=reply("You?"), is_new_session=True)
+        )
+    recorder.require_delivered("local", "third")
+    recorder.close()
+    assert rows_of(engine, "SELECT session_id FROM conversations ORDER BY session_id") == [("first",), ("other",)]
+    texts = rows_of(engine, "SELECT content FROM messages WHERE role = 'user' ORDER BY sequence")
+    assert texts == [("Who looks at the others now?",), ("How are you?",), ("And?",)]
 
 
 @pytest.mark.parametrize("year", [2019, 2031])

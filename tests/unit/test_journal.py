@@ -135,6 +135,21 @@ def test_open_exchange_of_a_dead_process_is_interrupted_with_its_last_checkpoint
     assert left == [1, 0]
 
 
+def test_what_was_interrupted_stands_where_it_was_begun(path: Path, journal: Journal, backlog: Backlog) -> None:
+    exchanges = {name: make_exchange(name) for name in ("before", "first", "between", "second", "after", "third")}
+    with closing(Journal(path, "z-dead")) as dead, closing(Journal(path, "a-dead")) as dead_too:
+        journal.add(exchanges["before"])
+        dead.begin(exchanges["first"])
+        running = journal.begin(exchanges["between"])
+        dead_too.begin(exchanges["second"])
+        journal.add(exchanges["after"])
+        journal.end(running, exchanges["between"])
+        dead.begin(exchanges["third"])
+    assert backlog.end_interrupted(lambda name: name.endswith("dead")) == 3
+    found = [entry.exchange().session_id for entry in backlog.oldest_entries(10, MANY)]
+    assert found == ["before", "first", "second", "after", "between", "third"]
+
+
 def test_late_checkpoint_is_dropped(journal: Journal, backlog: Backlog, path: Path) -> None:
     late = make_exchange("late", messages=question("mine"), answers=reply("my secret"))
     position = journal.begin(late)
