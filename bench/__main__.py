@@ -31,11 +31,9 @@ from bench.validation import measure_validation
 from bench.waiting import measure_waiting
 from bench.warm import measure_warm_restart
 from bench.wsgi_servers import WORKERS
-from mistral_api.system.exit_codes import ExitCode
+from mistral_api.system.exit_codes import INTERRUPTED, ExitCode
 from mistral_api.system.exit_signals import exit_at_stop_signals
 
-# What a shell says of a program that Ctrl-C has ended: 128 and the number of SIGINT.
-INTERRUPTED = 130
 # What is compared on several ways to the engine, in rounds; its figures are kept.
 SCENARIOS: dict[str, Callable[[Plan, Figures], None]] = {
     "requests": measure_requests,

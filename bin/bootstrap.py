@@ -20,8 +20,7 @@ from environment.setup import ensure
 
 __all__ = ["PYTHON", "ROOT", "VENV", "ensure_environment", "run_in_environment"]
 
-# What a shell says of a program that Ctrl-C has ended: 128 and the number of SIGINT.
-INTERRUPTED = 130
+INTERRUPTED = 130  # as in mistral_api/system/exit_codes.py, which is not there yet
 
 
 def ensure_environment(*extras: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import TextIO, TypedDict, Unpack
 
@@ -14,6 +13,7 @@ from mistral_api.cli.errors import CannotGoOn
 from mistral_api.settings import Settings
 from mistral_api.system.addresses import url_of
 from mistral_api.system.command_names import project_command
+from mistral_api.system.exit_codes import INTERRUPTED
 from mistral_api.terminal.chat import Chat
 from mistral_api.terminal.conversation import GenerationOptions
 from mistral_api.terminal.dialogue import hold_dialogue
@@ -22,8 +22,6 @@ from mistral_api.terminal.server import BadAddress, ChatError, NoServer, Refused
 from mistral_api.terminal.single_answer import TooLong, answer_once, read_piped
 
 KEY_VARIABLE, OTHER_KEY_VARIABLE, URL_VARIABLE = "MISTRAL_API_KEY", "OPENAI_API_KEY", "MISTRAL_API_URL"
-# As a shell shows that Ctrl-C ended a program.
-_INTERRUPTED = 128 + signal.SIGINT
 
 
 class _ChatOptions(TypedDict):
@@ -71,12 +69,12 @@ def chat(question: str | None, url: str | None, **options: Unpack[_ChatOptions])
     running = Chat(server, generation, Screen(), shows_statistics=options["shows_statistics"])
     try:
         if not _run(running, question, options, settings.max_request_bytes):
-            sys.exit(_INTERRUPTED)
+            sys.exit(INTERRUPTED)
     except ChatError as error:
         cannot_go_on = isinstance(error, NoServer) or (isinstance(error, Refused) and 400 <= error.status < 500)
         raise (CannotGoOn if cannot_go_on else click.ClickException)(str(error)) from error
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 def _server(settings: Settings, url: str | None) -> Server:

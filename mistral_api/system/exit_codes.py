@@ -6,7 +6,13 @@ when it was called wrongly or cannot go on as things are (``cli.errors``).
 
 from __future__ import annotations
 
+import signal
 from enum import IntEnum
+
+# What a shell says of a process that a signal has ended is this and the number of the signal.
+ENDED_BY_SIGNAL = 128
+# After Ctrl-C.
+INTERRUPTED = ENDED_BY_SIGNAL + signal.SIGINT
 
 
 class ExitCode(IntEnum):

@@ -13,10 +13,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from mistral_api.system.exit_codes import ENDED_BY_SIGNAL
 from mistral_api.system.processes import stop_signals
-
-# The exit code of a process that a signal has ended, as a shell shows it.
-_SIGNAL_EXIT_CODE = 128
 
 
 @contextlib.contextmanager
@@ -51,11 +49,11 @@ class _ExitSignals:
         """End the process at the next signal; at once where one has come already."""
         self._raises = True
         if self._received is not None:
-            raise SystemExit(_SIGNAL_EXIT_CODE + self._received)
+            raise SystemExit(ENDED_BY_SIGNAL + self._received)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:
             return
         self._received = number
         if self._raises:
-            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(_SIGNAL_EXIT_CODE + number)
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(ENDED_BY_SIGNAL + number)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from bench.__main__ import GROUPS, INTERRUPTED, LONG, PARTS, SCENARIOS, main, usual_scenarios
+from bench.__main__ import GROUPS, LONG, PARTS, SCENARIOS, main, usual_scenarios
 from bench.figures import Figures
 from bench.holding import held_connections
 from bench.kept_connection import KeptConnection
@@ -22,6 +22,7 @@ from bench.paths import EnginePath
 from bench.plan import Plan
 from bench.programs import BenchmarkError, FakeEngine, fake_engine, generate_load, program
 from bench.results import read_results
+from mistral_api.system.exit_codes import INTERRUPTED
 from mistral_api.system.processes import stop_signals
 from tests.support.processes import ROOT
 
