@@ -110,7 +110,7 @@ def test_ctrl_c_stops_the_answer_and_the_model_server_and_keeps_the_conversation
 
 def test_pipe_and_arguments_ask_one_question(server: Server, tmp_path: Path) -> None:
     environment = clean_environment(API_PORT=str(server.api_port), DATA_DIR=str(tmp_path))
-    asked = f'echo "Say hi" | {PROGRAM} chat --max-tokens 9'
+    asked = f'echo "Say hi" | {PROGRAM} chat --temperature 0 --max-tokens 4'
     done = subprocess.run(["/bin/sh", "-c", asked], env=environment, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.decode()) == (0, "(the limit of tokens is reached)\n")
     listed = subprocess.run([PROGRAM, "chat", "--list"], env=environment, capture_output=True, timeout=60, check=True)
