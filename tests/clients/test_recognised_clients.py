@@ -48,7 +48,7 @@ def assert_stored_once(server: Server, word: str, messages: int) -> None:
 
 
 def test_langchains_message_history(server: Server, http_clients: dict[str, Any], word: str) -> None:
-    model = ChatOpenAI(model=MODEL, base_url=f"{server.url}/v1", api_key="unused", max_tokens=12, **http_clients)  # type: ignore[arg-type, call-arg]
+    model = ChatOpenAI(model=MODEL, base_url=f"{server.url}/v1", api_key="unused", max_tokens=12, temperature=0, **http_clients)  # type: ignore[arg-type, call-arg]
     memory = InMemoryChatMessageHistory()
     chain = RunnableWithMessageHistory(model, lambda _session: memory)
     for text in [f"Name a fruit of {word}.", "Another fruit.", "A third.", "Thanks."]:
@@ -66,7 +66,7 @@ def test_an_anthropic_client_whose_system_blocks_change(server: Server, word: st
                 {"type": "text", "text": f"It is {turn}:00."},
                 {"type": "text", "text": "Answer briefly.", "cache_control": {"type": "ephemeral"}},
             ]
-            answer = client.messages.create(model=MODEL, max_tokens=12, system=system, messages=messages)
+            answer = client.messages.create(model=MODEL, max_tokens=12, temperature=0, system=system, messages=messages)
             messages.append({"role": "assistant", "content": [block.model_dump() for block in answer.content]})
     # The system text of the first turn is a message; the later ones are kept with their turns.
     assert_stored_once(server, word, 9)
@@ -76,13 +76,13 @@ def test_responses_with_and_without_a_previous_response_on_one_conversation(
     server: Server, client: OpenAI, word: str
 ) -> None:
     history: list[Any] = [{"role": "user", "content": f"Name a fish of {word}."}]
-    first = client.responses.create(model=MODEL, input=history, max_output_tokens=16)
+    first = client.responses.create(model=MODEL, input=history, max_output_tokens=16, temperature=0)
     history += [*first.output, {"role": "user", "content": "Another fish."}]
-    second = client.responses.create(model=MODEL, input=history, max_output_tokens=16)
+    second = client.responses.create(model=MODEL, input=history, max_output_tokens=16, temperature=0)
     third = client.responses.create(model=MODEL, input="A third.", previous_response_id=second.id, max_output_tokens=16)
     history += [*second.output, {"role": "user", "content": "A third."}, *third.output]
     history.append({"role": "user", "content": "Thanks."})
-    fourth = client.responses.create(model=MODEL, input=history, max_output_tokens=16)
+    fourth = client.responses.create(model=MODEL, input=history, max_output_tokens=16, temperature=0)
     sessions = {each.model_dump()["session_id"] for each in (first, second, third, fourth)}
     assert len(sessions) == 1
     assert_stored_once(server, word, 8)

@@ -79,6 +79,7 @@ class DialogueClient:
                 "messages": [*dialogue.messages, question],
                 "max_tokens": random.choice([3, 10, 30]),
                 "ignore_eos": True,
+                "temperature": 0,
                 "stream": True,
             }
             with requests.post(self._url, json=body, stream=True, timeout=30) as response:

@@ -62,7 +62,7 @@ class LoggingApi:
 
     def chat(self, name: str, **more: Any) -> requests.Response:
         """Ask for an answer; the request has this id."""
-        body = {"messages": MESSAGES, "max_tokens": 3, "session_id": name, **more}
+        body = {"messages": MESSAGES, "max_tokens": 3, "ignore_eos": True, "session_id": name, **more}
         return requests.post(f"{self.url}/v1/chat/completions", json=body, headers={"X-Request-Id": name}, timeout=60)
 
 
@@ -136,7 +136,7 @@ def test_request_is_one_line_with_its_figures_on_the_console_and_in_the_file(api
 
 
 def test_response_in_the_background_has_a_line_at_its_own_end(api: LoggingApi) -> None:
-    body = {"input": "tell me of the aardvark", "max_output_tokens": 16, "background": True}
+    body = {"input": "tell me of the aardvark", "max_output_tokens": 16, "background": True, "ignore_eos": True}
     asked = requests.post(f"{api.url}/v1/responses", json=body, headers={"X-Request-Id": "later"}, timeout=60)
     assert asked.status_code == 200, asked.text
 
@@ -152,7 +152,7 @@ def test_response_in_the_background_has_a_line_at_its_own_end(api: LoggingApi) -
 def test_client_that_leaves_a_stream_is_named_in_its_line(api: LoggingApi) -> None:
     with requests.post(
         f"{api.url}/v1/chat/completions",
-        json={"messages": MESSAGES, "max_tokens": 1500, "stream": True},
+        json={"messages": MESSAGES, "max_tokens": 1500, "stream": True, "ignore_eos": True},
         headers={"X-Request-Id": "left"},
         stream=True,
         timeout=60,

@@ -69,7 +69,7 @@ def test_agent_of_n8n_gets_a_tool_call_and_goes_on_with_its_result(server: Serve
         "function": {"name": "set_lamp", "description": "Set a lamp.", "parameters": parameters},
     }
     settings = {
-        "temperature": 0.7, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "n": 1, "max_tokens": 60,
+        "temperature": 0, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "n": 1, "max_tokens": 60,
         "stream": False, "tools": [tool], "tool_choice": {"type": "function", "function": {"name": "set_lamp"}},
     }  # fmt: skip
     messages: list[dict[str, Any]] = [{"role": "user", "content": "Light in the hall, please."}]

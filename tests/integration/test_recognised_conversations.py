@@ -88,7 +88,7 @@ def test_a_streaming_client_is_recognised(server: Server, client: OpenAI) -> Non
     for question in ["Stream this.", "Stream that."]:
         messages.append({"role": "user", "content": question})
         raw = client.chat.completions.with_raw_response.create(
-            model=served_model(client), messages=messages, max_completion_tokens=8, stream=True
+            model=served_model(client), messages=messages, max_completion_tokens=8, temperature=0, stream=True
         )
         sessions.add(raw.headers["X-Session-Id"])
         pieces = [chunk.choices[0].delta.content or "" for chunk in raw.parse() if chunk.choices]
