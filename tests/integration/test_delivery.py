@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from mistral_api.delivery import writer as writer_module
 from mistral_api.delivery.batch_inserter import BatchInserter
 from mistral_api.delivery.writer import writer_starter
 from mistral_api.recording.exchange import Exchange
@@ -87,12 +88,16 @@ def test_exchanges_of_an_earlier_run_are_delivered_after_the_start(engine: Engin
     assert rows_of(engine, "SELECT content FROM messages") == [("Still there?",)]
 
 
-def test_turn_that_continues_what_a_process_left_open_is_joined_to_it(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batches", [1, 2])
+def test_turn_that_continues_what_a_process_left_open_is_joined_to_it(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    monkeypatch.setattr(writer_module, "GATHER_SECONDS", 60.0)  # it delivers when it is asked to
     recorder = _recorder(tmp_path, engine)
     record_exchange(recorder, make_exchange("other", messages=question("Who looks at the others now?")))
     recorder.require_delivered("local", "other")
     with closing(Journal(tmp_path / JOURNAL_FILE, "dead")) as dead:
-        begun = make_exchange("first", messages=said("How are you?"), is_new_session=True)
+        begun = make_exchange("first", messages=said("How are you?"), is_new_session=True, model="M")
         position = dead.begin(begun)
         cut_off = replace(begun, answers=reply("I am fine, and"))
         dead.write_checkpoints([(position, cut_off.interrupted_outcome())])
@@ -101,6 +106,8 @@ def test_turn_that_continues_what_a_process_left_open_is_joined_to_it(engine: En
         record_exchange(
             recorder, make_exchange(session_id, messages=history, answers=reply("You?"), is_new_session=True)
         )
+        if batches == 2:
+            recorder.require_delivered("local", session_id)
     recorder.require_delivered("local", "third")
     recorder.close()
     assert rows_of(engine, "SELECT session_id FROM conversations ORDER BY session_id") == [("first",), ("other",)]

@@ -76,7 +76,7 @@ def test_a_response_is_released_at_its_end_and_not_by_a_collection_of_garbage(se
     gc.disable()
     try:
         assert server.ask(path)[0] == 200
-        wait_for(lambda: not any(isinstance(each, ResponseTask) for each in gc.get_objects()), "it is released")
+        wait_for(lambda: not any(type(each) is ResponseTask for each in gc.get_objects()), "it is released")
     finally:
         gc.enable()
 

@@ -78,8 +78,9 @@ def test_waiting_until_idle_ends_with_the_last_call(watcher: DisconnectWatcher) 
 
 
 def test_closing_cancels_what_is_in_flight_and_ends_the_thread() -> None:
+    before = set(threading.enumerate())
     watcher, call = DisconnectWatcher(), UpstreamCall()
     watcher.add(call)
     watcher.close()
     assert call.reason == "shutdown"
-    assert not any(thread.name == "disconnect-watcher" for thread in threading.enumerate())
+    assert not any(thread.name == "disconnect-watcher" for thread in set(threading.enumerate()) - before)

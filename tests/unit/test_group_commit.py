@@ -263,6 +263,7 @@ def test_a_write_whose_turn_does_not_come_is_taken_back(
 def test_closing_writes_what_is_queued_and_refuses_the_rest(
     commits: GroupCommit, threads: ThreadPoolExecutor, path: Path, loop: EventLoop
 ) -> None:
+    before = set(threading.enumerate())
     slow = _SlowCommit(commits, threads)
     writes = [threads.submit(commits.write, _insert(1)), _spawn(loop, partial(commits.write, _insert(2)))]
     wait_for(lambda: commits.queued == 2, "the writes' queue", 5)
@@ -273,7 +274,8 @@ def test_closing_writes_what_is_queued_and_refuses_the_rest(
         commits.write(_insert(3))
     assert {write.exception(SECONDS) for write in writes} <= {None}
     assert _stored(path) == [1, 2]
-    wait_for(lambda: all(thread.name != "journal" for thread in threading.enumerate()), "the end of the thread", 5)
+    begun = [thread for thread in set(threading.enumerate()) - before if thread.name == "journal"]
+    wait_for(lambda: not any(thread.is_alive() for thread in begun), "the end of the thread", 5)
 
 
 def test_nothing_is_lost_or_mixed_up_under_contention(

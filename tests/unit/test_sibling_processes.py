@@ -83,8 +83,8 @@ def test_one_that_hangs_is_killed_and_started_again(
 def test_one_that_does_not_answer_is_worth_attention_until_it_does(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in ("ASK_SECONDS", "ANSWER_SECONDS", "AGAIN_SECONDS"):
-        monkeypatch.setattr(api_processes, name, 0.1)
+    for name, seconds in (("ASK_SECONDS", 0.1), ("ANSWER_SECONDS", 0.5), ("AGAIN_SECONDS", 0.1)):
+        monkeypatch.setattr(api_processes, name, seconds)
     others = set(psutil.Process().children())
     with _running(monkeypatch, "serves") as processes:
         wait_for(lambda: _shows(processes, 2, None), "two processes")
