@@ -66,7 +66,9 @@ def test_an_anthropic_client_whose_system_blocks_change(server: Server, word: st
                 {"type": "text", "text": f"It is {turn}:00."},
                 {"type": "text", "text": "Answer briefly.", "cache_control": {"type": "ephemeral"}},
             ]
-            answer = client.messages.create(model=MODEL, max_tokens=12, temperature=0, system=system, messages=messages)
+            answer = client.messages.create(
+                model=MODEL, max_tokens=12, system=system, messages=messages, extra_body={"temperature": 0}
+            )
             messages.append({"role": "assistant", "content": [block.model_dump() for block in answer.content]})
     # The system text of the first turn is a message; the later ones are kept with their turns.
     assert_stored_once(server, word, 9)
