@@ -48,7 +48,8 @@ def assert_stored_once(server: Server, word: str, messages: int) -> None:
 
 
 def test_langchains_message_history(server: Server, http_clients: dict[str, Any], word: str) -> None:
-    model = ChatOpenAI(model=MODEL, base_url=f"{server.url}/v1", api_key="unused", max_tokens=12, temperature=0, **http_clients)  # type: ignore[arg-type, call-arg]
+    sampling = {"max_tokens": 12, "temperature": 0}
+    model = ChatOpenAI(model=MODEL, base_url=f"{server.url}/v1", api_key="unused", **sampling, **http_clients)  # type: ignore[arg-type]
     memory = InMemoryChatMessageHistory()
     chain = RunnableWithMessageHistory(model, lambda _session: memory)
     for text in [f"Name a fruit of {word}.", "Another fruit.", "A third.", "Thanks."]:

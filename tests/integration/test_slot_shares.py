@@ -81,7 +81,9 @@ def test_slots_are_free_after_every_kind_of_generation(
 
 
 def test_slots_are_free_after_a_stream_whose_client_leaves(app: Flask, services: Services) -> None:
-    answer = app.test_client().post("/v1/chat/completions", json={"messages": STORY, "stream": True, "ignore_eos": True})
+    answer = app.test_client().post(
+        "/v1/chat/completions", json={"messages": STORY, "stream": True, "ignore_eos": True}
+    )
     next(iter(answer.response))
     assert gate_of(services).busy == 1
     answer.close()
