@@ -13,6 +13,7 @@ from langchain_core.chat_history import InMemoryChatMessageHistory
 from langchain_core.runnables.history import RunnableWithMessageHistory
 from langchain_openai import ChatOpenAI
 from openai import OpenAI
+from pydantic import SecretStr
 
 from tests.support.langchain_chat import MODEL
 from tests.support.openai_clients import async_openai_client
@@ -48,8 +49,8 @@ def assert_stored_once(server: Server, word: str, messages: int) -> None:
 
 
 def test_langchains_message_history(server: Server, http_clients: dict[str, Any], word: str) -> None:
-    sampling = {"max_tokens": 12, "temperature": 0}
-    model = ChatOpenAI(model=MODEL, base_url=f"{server.url}/v1", api_key="unused", **sampling, **http_clients)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"max_tokens": 12, "temperature": 0, **http_clients}
+    model = ChatOpenAI(model=MODEL, base_url=f"{server.url}/v1", api_key=SecretStr("unused"), **settings)
     memory = InMemoryChatMessageHistory()
     chain = RunnableWithMessageHistory(model, lambda _session: memory)
     for text in [f"Name a fruit of {word}.", "Another fruit.", "A third.", "Thanks."]:
@@ -82,7 +83,9 @@ def test_responses_with_and_without_a_previous_response_on_one_conversation(
     first = client.responses.create(model=MODEL, input=history, max_output_tokens=16, temperature=0)
     history += [*first.output, {"role": "user", "content": "Another fish."}]
     second = client.responses.create(model=MODEL, input=history, max_output_tokens=16, temperature=0)
-    third = client.responses.create(model=MODEL, input="A third.", previous_response_id=second.id, max_output_tokens=16)
+    third = client.responses.create(
+        model=MODEL, input="A third.", previous_response_id=second.id, max_output_tokens=16, temperature=0
+    )
     history += [*second.output, {"role": "user", "content": "A third."}, *third.output]
     history.append({"role": "user", "content": "Thanks."})
     fourth = client.responses.create(model=MODEL, input=history, max_output_tokens=16, temperature=0)

@@ -237,6 +237,7 @@ def test_hundred_crashes_in_a_row_end_and_leak_no_memory(
             sizes.append(process.memory_info().rss)
             return None if super().next_delay(healthy_seconds) is None else 0.0
 
+    before = set(threading.enumerate())
     served, backoff = main_server_spec(settings), Measured(max_restarts=100)
     with pytest.raises(TooManyRestarts, match="Given up after 100 restarts"):
         Supervisor(served, Events(), StatusReporter(served), backoff=backoff).run()
@@ -246,4 +247,5 @@ def test_hundred_crashes_in_a_row_end_and_leak_no_memory(
     assert status is not None
     assert (status.state, len(status.last_restarts)) == (State.FATAL, 20)
     assert not processes_of(engine.folder)
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("model-server")]
+    begun = set(threading.enumerate()) - before
+    assert not [thread.name for thread in begun if thread.name.startswith("model-server")]

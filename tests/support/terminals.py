@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
+# Ctrl-C at a prompt is pressed again after so long, so many times at most.
+AGAIN_SECONDS, MOST_PRESSES = 1.0, 20
 
 
 class Terminal:
@@ -33,13 +35,23 @@ class Terminal:
 
     def expect(self, text: str, seconds: float = 20.0) -> str:
         """Wait until a text is shown behind what was expected before, and return what stands between. Else fail."""
-        deadline = time.monotonic() + seconds
-        while (found := self.shown.find(text, self._seen)) < 0:
-            assert time.monotonic() < deadline, f"{text!r} is not shown: {self.shown[self._seen :]!r}"
-            assert self._read(), f"ended before {text!r}: {self.shown[self._seen :]!r}"
+        assert self._shows(text, seconds), f"{text!r} is not shown: {self.shown[self._seen :]!r}"
+        found = self.shown.index(text, self._seen)
         between = self.shown[self._seen : found]
         self._seen = found + len(text)
         return between
+
+    def interrupt_prompt(self, text: str) -> None:
+        """Press Ctrl-C at a prompt, and again until a text is shown. Else fail.
+
+        One that comes between the prompt and the wait for a key is noticed at the next key (CPython,
+        Modules/readline.c, ``readline_until_enter_or_signal``).
+        """
+        for _ in range(MOST_PRESSES):
+            self.press(CTRL_C)
+            if self._shows(text, AGAIN_SECONDS):
+                break
+        self.expect(text, 0)
 
     def end(self, seconds: float = 20.0) -> int:
         """Read up to the end of the program, and return its exit code."""
@@ -47,6 +59,15 @@ class Terminal:
         while self._read():
             assert time.monotonic() < deadline, f"it does not end: {self.shown!r}"
         return self.process.wait(timeout=seconds)
+
+    def _shows(self, text: str, seconds: float) -> bool:
+        """Read until a text is shown behind what was expected before, for so long at most. Return whether it is."""
+        deadline = time.monotonic() + seconds
+        while text not in self.shown[self._seen :]:
+            if time.monotonic() >= deadline:
+                return False
+            assert self._read(), f"ended before {text!r}: {self.shown[self._seen :]!r}"
+        return True
 
     def _read(self) -> bool:
         """Read what is written within a moment. Return False at the end."""
