@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from mistral_api.recording.backlog import Backlog
 from mistral_api.recording.journal import JOURNAL_FILE, prepare_journal
 from mistral_api.recording.journal_repair import find_damage
 from tests.support.power_failure import FailingDisk, failing_disk
+from tests.support.processes import wait_for
 
 WRITTEN = 300
 SECONDS = 60
@@ -33,15 +35,30 @@ def _write_until_the_power_fails(disk: FailingDisk, sync: str) -> list[int]:
     command = [sys.executable, "-m", "tests.support.journal_writer_process", str(disk.folder), sync]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
-        lines = [writer.stdout.readline() for _ in range(WRITTEN)]
-        disk.fail()
-        # Also what it says afterwards: an answer that is given then has to be on the disk as well.
-        writer.kill()
-        rest = writer.stdout.read()
-        writer.wait(SECONDS)
+        try:
+            lines = [writer.stdout.readline() for _ in range(WRITTEN)]
+            # An fsync that is under way when ext4 is cut off may return as if all were written, for plain writes too.
+            _stand_still(writer)
+            disk.fail()
+            # Also what it says afterwards: an answer that is given then has to be on the disk as well.
+            writer.send_signal(signal.SIGCONT)
+            rest, _ = writer.communicate(timeout=SECONDS)
+        finally:
+            writer.kill()
     disk.unmount()
     disk.mount()
     return [int(line) for line in (*lines, *rest.splitlines(keepends=True)) if line.endswith(b"\n")]
+
+
+def _stand_still(process: subprocess.Popen[bytes]) -> None:
+    """Stop a process, and wait until none of its threads is in the middle of a system call any more."""
+    process.send_signal(signal.SIGSTOP)
+    threads = Path("/proc", str(process.pid), "task")
+    # The state stands behind the name (proc_pid_stat(5)).
+    wait_for(
+        lambda: all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads.glob("*/stat")),
+        "a process that stands still",
+    )
 
 
 def _ended(folder: Path) -> list[int]:
