@@ -11,9 +11,11 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from mistral_api.model_files.known_models import DEFAULT_QUANT, KNOWN_MODELS, TABLE_HEADERS, PullError, parse_source
-from mistral_api.model_files.memory_estimate import ESTIMATE_CONTEXT, format_size
+from mistral_api.downloads.errors import DownloadError
+from mistral_api.model_files.known_models import DEFAULT_QUANT, KNOWN_MODELS, TABLE_HEADERS, parse_source
+from mistral_api.model_files.memory_estimate import ESTIMATE_CONTEXT
 from mistral_api.settings import read_dotenv
+from mistral_api.system.byte_sizes import format_size
 from mistral_api.system.project import project_folder
 
 # Lines of progress for each file, where there is no terminal.
@@ -64,7 +66,7 @@ def _print_steps(label: str, size: int) -> Callable[[int], None]:
 
 
 def prepare_environment() -> None:
-    """Prepare the variables that huggingface_hub reads while it is imported. Raises PullError for bad values.
+    """Prepare the variables that huggingface_hub reads while it is imported. Raises DownloadError for bad values.
 
     An empty variable counts as not set, as everywhere else.
     """
@@ -74,7 +76,7 @@ def prepare_environment() -> None:
     for name in _TIMEOUTS:
         value = os.environ.get(name, "1")
         if not (value.isascii() and value.isdigit() and int(value) > 0):
-            raise PullError(f"{name}: '{value}' is not allowed; give a whole number of seconds.")
+            raise DownloadError(f"{name}: '{value}' is not allowed; give a whole number of seconds.")
 
 
 def _print_list(context: click.Context, _option: click.Parameter, requested: bool) -> None:
@@ -119,7 +121,7 @@ def pull(model: str, quant: str | None, folder: Path | None, revision: str) -> N
         read_dotenv()  # it may have HF_TOKEN
         prepare_environment()
         _pull(model, quant, folder or project_folder() / "models", revision)
-    except PullError as error:
+    except DownloadError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted; the same command goes on where it was.") from None

@@ -16,12 +16,12 @@ from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.control.status import ModelServerStatus, read_status
 from mistral_api.doctor.finding import Finding, failure, ok, warning
 from mistral_api.errors import StartError
-from mistral_api.model_files.memory_estimate import GIB, MIB, format_size
 from mistral_api.registration.service import RegistrationError
 from mistral_api.serving.web_server import bind_listener
 from mistral_api.settings import Settings
 from mistral_api.supervisor.preflight import NEEDED_DISK_BYTES, require_free_port
 from mistral_api.system.addresses import url_of
+from mistral_api.system.byte_sizes import GIB, MIB, format_size
 from mistral_api.system.exit_codes import ServiceExitCode
 
 if sys.platform == "win32":

@@ -17,12 +17,12 @@ from mistral_api.embedded.engine.openmp import with_openmp
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import GpuMonitor
 from mistral_api.hardware.nvml import Card
-from mistral_api.model_files.memory_estimate import format_size
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, choose_engine
 from mistral_api.supervisor.preflight import require_memory
 from mistral_api.system.addresses import without_credentials
+from mistral_api.system.byte_sizes import format_size
 from mistral_api.system.command_names import installed_command, project_command
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.processes import error_lines, run_command

@@ -2,19 +2,17 @@
 
 ``huggingface_hub`` knows the hub's addresses, the token (HF_TOKEN, or that of ``hf auth login``), proxies, the headers
 of the hub's responses and the meaning of its errors. It compares no checksum, and since its 1.x it deletes what an
-interrupted download had received. So it makes only single requests here, and :class:`Download` continues a file. The
-hub's Xet protocol is not used: over plain HTTP a mirror works too, and an interrupted file can be continued.
+interrupted download had received. So it makes only single requests here, and ``downloads`` continues a file. The hub's
+Xet protocol is not used: over plain HTTP a mirror works too, and an interrupted file can be continued.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -23,11 +21,11 @@ from huggingface_hub import close_session, constants, get_hf_file_metadata, get_
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
+from mistral_api.downloads.continued_download import BrokenOff, FileBody
+from mistral_api.downloads.errors import DownloadError
 from mistral_api.model_files.hub_errors import describe_error, explain_hub_errors
-from mistral_api.model_files.known_models import DamagedFile, ModelSource, PullError, printable
+from mistral_api.model_files.known_models import ModelSource, printable
 
-# Seconds before each attempt that follows one without a single new byte. After the last of them it is given up.
-PAUSES = (1.0, 2.0, 4.0)
 # How much of a list of files is read, and how many of their names are shown.
 MOST_LISTING_BYTES, MOST_LISTED = 32 << 20, 200
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
@@ -38,9 +36,25 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class RemoteFile:
     """A file on the hub. ``source`` is pinned to a commit."""
 
+    hub: Hub
     source: ModelSource
     size: int
     etag: str
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.source.name
+
+    @property
+    def host(self) -> str:
+        """The hub's host."""
+        return self.hub.host
+
+    @property
+    def identity(self) -> str:
+        """What tells its content from any other."""
+        return self.etag
 
     @property
     def sha256(self) -> str | None:
@@ -50,13 +64,9 @@ class RemoteFile:
         """
         return self.etag if _SHA256.fullmatch(self.etag) else None
 
-
-@dataclass(frozen=True, slots=True)
-class FileBody:
-    """The bytes of a file from ``start`` on. It is 0 where the server ignored the requested start."""
-
-    start: int
-    pieces: Iterator[bytes]
+    def open_body(self, start: int) -> AbstractContextManager[FileBody]:
+        """Request the bytes from ``start`` on. Raises BrokenOff and DownloadError; each wait has a deadline."""
+        return self.hub.open_body(self, start)
 
 
 class Hub:
@@ -67,7 +77,7 @@ class Hub:
     """
 
     def __init__(self, endpoint: str | None = None) -> None:
-        """Raises PullError for an address, a token or a proxy that cannot be used."""
+        """Raises DownloadError for an address, a token or a proxy that cannot be used."""
         self._endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
         _require_address(self._endpoint)
         _require_token()
@@ -79,7 +89,7 @@ class Hub:
         return urlsplit(self._endpoint).netloc.rpartition("@")[2]
 
     def find_file(self, source: ModelSource) -> RemoteFile:
-        """Return size, checksum and commit of a file. Raises PullError."""
+        """Return size, checksum and commit of a file. Raises DownloadError."""
         with explain_hub_errors(self.host, source):
             timeout = constants.HF_HUB_ETAG_TIMEOUT
             found = get_hf_file_metadata(self._url(source), timeout=timeout, endpoint=self._endpoint)
@@ -87,10 +97,10 @@ class Hub:
             raise self._not_a_hub()
         if not _COMMIT.fullmatch(found.commit_hash) or found.size <= 0:
             raise self._not_a_hub()
-        return RemoteFile(source.with_revision(found.commit_hash), found.size, found.etag)
+        return RemoteFile(self, source.with_revision(found.commit_hash), found.size, found.etag)
 
     def list_gguf_files(self, source: ModelSource) -> list[str]:
-        """Return the names of the GGUF files in the repository. Raises PullError."""
+        """Return the names of the GGUF files in the repository. Raises DownloadError."""
         address = f"{self._endpoint}/api/models/{source.repo}/revision/{quote(source.revision, safe='')}"
         timeout = constants.HF_HUB_ETAG_TIMEOUT
         with (
@@ -107,7 +117,7 @@ class Hub:
 
     @contextlib.contextmanager
     def open_body(self, remote: RemoteFile, start: int) -> Iterator[FileBody]:
-        """Request the bytes from ``start`` on. Raises httpx2.HTTPError; no wait is longer than the timeout.
+        """Request the bytes from ``start`` on, as :meth:`RemoteFile.open_body` does.
 
         The request goes to the hub each time, not to the storage that the hub redirected to before: addresses there
         expire.
@@ -116,16 +126,23 @@ class Hub:
         if start:
             headers["range"] = f"bytes={start}-"
         timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-        with get_session().stream("GET", self._url(remote.source), headers=headers, timeout=timeout) as response:
-            hf_raise_for_status(response)
-            yield FileBody(_body_start(response, start, remote.size), response.iter_bytes())
+        url = self._url(remote.source)
+        try:
+            with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
+                hf_raise_for_status(response)
+                yield FileBody(_body_start(response, start, remote.size), response.iter_bytes())
+        except (HfHubHTTPError, httpx2.HTTPError) as error:
+            failure = BrokenOff if _may_be_temporary(error) else DownloadError
+            raise failure(describe_error(error, self.host, remote.source)) from error
 
     def close(self) -> None:
         """Close its connections."""
         close_session()
 
-    def _not_a_hub(self) -> PullError:
-        return PullError(f"{self.host} does not answer as a Hugging Face Hub does; check HF_ENDPOINT and the proxy.")
+    def _not_a_hub(self) -> DownloadError:
+        return DownloadError(
+            f"{self.host} does not answer as a Hugging Face Hub does; check HF_ENDPOINT and the proxy."
+        )
 
     def _url(self, source: ModelSource) -> str:
         return hf_hub_url(source.repo, source.file, revision=source.revision, endpoint=self._endpoint)
@@ -139,6 +156,12 @@ def _bounded(pieces: Iterable[bytes]) -> bytes:
         if len(body) > MOST_LISTING_BYTES:
             break
     return bytes(body)
+
+
+def _may_be_temporary(error: HfHubHTTPError | httpx2.HTTPError) -> bool:
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code >= 500
+    return isinstance(error, httpx2.TransportError)
 
 
 def _body_start(response: httpx2.Response, requested: int, size: int) -> int:
@@ -156,100 +179,37 @@ def _body_start(response: httpx2.Response, requested: int, size: int) -> int:
     return requested
 
 
-class Download:
-    """The download of one file to ``path``, which has the file's first bytes already where it exists.
-
-    ``on_progress`` is called with the number of bytes in ``path`` whenever that changes.
-    """
-
-    def __init__(self, hub: Hub, remote: RemoteFile, path: Path, on_progress: Callable[[int], None]) -> None:
-        self._hub = hub
-        self._remote = remote
-        self._path = path
-        self._on_progress = on_progress
-
-    def run(self) -> None:
-        """Download until all bytes are there, and try again when a connection breaks.
-
-        Raises PullError, and OSError of the disk. What has been received stays for the next download.
-        """
-        attempts_without_progress = 0
-        with self._path.open("ab") as file:
-            while (before := file.tell()) != self._remote.size:
-                error = self._attempt(file, before)
-                attempts_without_progress = 0 if file.tell() > before else attempts_without_progress + 1
-                if error is not None and file.tell() != self._remote.size:
-                    self._pause(error, attempts_without_progress)
-
-    def _attempt(self, file: BinaryIO, start: int) -> Exception | None:
-        """Write what comes from ``start`` on. Return the error that ended it too early and may be temporary."""
-        try:
-            with self._hub.open_body(self._remote, start) as body:
-                if body.start < start:
-                    file.truncate(body.start)
-                self._write(file, body.pieces)
-        except HfHubHTTPError as error:
-            if error.response.status_code < 500:
-                raise self._pull_error(error) from error
-            return error
-        except httpx2.TransportError as error:
-            return error
-        except httpx2.HTTPError as error:
-            raise self._pull_error(error) from error
-        finally:
-            file.seek(0, 2)
-        return None if file.tell() == self._remote.size else httpx2.RemoteProtocolError("the answer was too short")
-
-    def _write(self, file: BinaryIO, pieces: Iterable[bytes]) -> None:
-        for piece in pieces:
-            file.write(piece)
-            size = file.tell()
-            if size > self._remote.size:
-                file.truncate(0)
-                raise DamagedFile(f"{self._hub.host} sent more bytes of {self._remote.source.name} than it announced.")
-            self._on_progress(size)
-
-    def _pause(self, error: Exception, attempts_without_progress: int) -> None:
-        """Wait before the next attempt. Raises PullError after too many attempts without progress."""
-        if attempts_without_progress > len(PAUSES):
-            raise self._pull_error(error) from error
-        time.sleep(PAUSES[max(attempts_without_progress, 1) - 1])
-
-    def _pull_error(self, error: Exception) -> PullError:
-        return PullError(describe_error(error, self._hub.host, self._remote.source))
-
-
 def _require_address(endpoint: str) -> None:
-    """Raise PullError for an unusable address. The message does not show it: it may hold a password."""
+    """Raise DownloadError for an unusable address. The message does not show it: it may hold a password."""
     try:
         parts = urlsplit(endpoint)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise PullError("HF_ENDPOINT is no address of a hub: give one such as https://huggingface.co.")
+        raise DownloadError("HF_ENDPOINT is no address of a hub: give one such as https://huggingface.co.")
 
 
 def _require_token() -> None:
-    """Raise PullError for a token that cannot be read or cannot be sent in a header."""
+    """Raise DownloadError for a token that cannot be read or cannot be sent in a header."""
     try:
         token = get_token() or ""
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise PullError(
+        raise DownloadError(
             f"HF_TOKEN_PATH: the token in '{constants.HF_TOKEN_PATH}' cannot be read: {reason}; or set HF_TOKEN."
         ) from error
     if not token.isascii():
-        raise PullError("HF_TOKEN has characters that no token has: copy it anew.")
+        raise DownloadError("HF_TOKEN has characters that no token has: copy it anew.")
 
 
 def _require_client() -> None:
-    """Raise PullError where no HTTP client can be made with the environment's proxies and certificates."""
+    """Raise DownloadError where no HTTP client can be made with the environment's proxies and certificates."""
     try:
         get_session()
     except OSError as error:
-        raise PullError(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}.") from error
+        raise DownloadError(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}.") from error
     except (ImportError, ValueError, httpx2.InvalidURL) as error:
-        raise PullError(
+        raise DownloadError(
             "The proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: give one such as http://host:3128."
         ) from error

@@ -1,11 +1,9 @@
-"""Errors of the hub, the network and the disk, as sentences that tell the operator what to do."""
+"""Errors of the hub, and the network, as sentences that tell the operator what to do."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 from huggingface_hub.errors import (
@@ -18,21 +16,20 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from mistral_api.model_files.known_models import ModelSource, NoSuchFile, PullError
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from mistral_api.downloads.errors import DownloadError
+from mistral_api.model_files.known_models import ModelSource, NoSuchFile
 
 
 @contextlib.contextmanager
 def explain_hub_errors(host: str, source: ModelSource) -> Iterator[None]:
-    """Turn an error response of the hub, or its silence, into PullError."""
+    """Turn an error response of the hub, or its silence, into DownloadError."""
     try:
         yield
     except EntryNotFoundError as error:
         text = f"{source.repo} on {host} has no file {source.file} in revision {source.revision}."
         raise NoSuchFile(text) from error
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise PullError(describe_error(error, host, source)) from error
+        raise DownloadError(describe_error(error, host, source)) from error
 
 
 def describe_error(error: Exception, host: str, source: ModelSource) -> str:
@@ -75,16 +72,3 @@ def _describe_status(status: int, host: str, source: ModelSource) -> str:
     if status == 429:
         return f"{host} takes no more requests from here for now (429); run the command again later."
     return f"{host} answered with status {status}; run the command again later."
-
-
-@contextlib.contextmanager
-def explain_disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of the disk into PullError. What the disk has stored already stays, and is continued later."""
-    try:
-        yield
-    except HfHubHTTPError:  # an OSError too, but the hub's
-        raise
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise PullError(f"The disk of {path} is full; make room and run the command again to go on.") from error
-        raise PullError(f"{error.filename or path} cannot be used: {error.strerror or error}.") from error

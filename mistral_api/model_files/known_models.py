@@ -4,8 +4,6 @@ The known models are Mistral models in their usual quantisation. Their repositor
 that projects which download the same files publish, several projects for each. Their numbers of blocks and KV heads
 and their head sizes are the models' own configuration. Another quantisation has another size, which the hub says when
 the file is downloaded.
-
-The errors of a pull stand here too, since this module is read by commands that do without ``huggingface_hub``.
 """
 
 from __future__ import annotations
@@ -13,8 +11,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from mistral_api.downloads.errors import DownloadError
 from mistral_api.model_files.gguf import parse_split_name
-from mistral_api.model_files.memory_estimate import GIB, ModelDimensions, bytes_for_all_layers, layers_by_card
+from mistral_api.model_files.memory_estimate import ModelDimensions, bytes_for_all_layers, layers_by_card
+from mistral_api.system.byte_sizes import GIB
 
 DEFAULT_QUANT = "Q4_K_M"
 TABLE_HEADERS = ("model", "file", "all layers", "4 GiB card", "6 GiB card", "8 GiB card", "repository")
@@ -25,20 +25,12 @@ _MOST_NAME_BYTES = 200
 _FILE_ON_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>[^:]+\.gguf)", re.ASCII)
 
 
-class PullError(RuntimeError):
-    """The model cannot be downloaded. The message is one sentence for the operator, and never holds a token."""
-
-
-class UnknownModel(PullError):
+class UnknownModel(DownloadError):
     """The name is neither a known model's nor that of a file on the hub."""
 
 
-class NoSuchFile(PullError):
+class NoSuchFile(DownloadError):
     """The hub has the repository, but not this file in it."""
-
-
-class DamagedFile(PullError):
-    """The downloaded file is not what the hub announced. It has been removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +145,18 @@ class ModelSource:
 
 
 def parse_source(text: str, quant: str | None = None, revision: str = "main") -> ModelSource:
-    """Read a known model's name, or ``owner/repository:file.gguf``. Raises PullError for anything else."""
+    """Read a known model's name, or ``owner/repository:file.gguf``. Raises DownloadError for anything else."""
     if "/" not in text and ":" not in text:
         model = find_known_model(text)
         known_file = model.file.format(quant=quant or DEFAULT_QUANT)
         if not _is_safe_file(known_file):
-            raise PullError(f"--quant: '{printable(quant or '')}' is no name of a quantisation.")
+            raise DownloadError(f"--quant: '{printable(quant or '')}' is no name of a quantisation.")
         return ModelSource(model.repo, known_file, revision, model.name)
     parsed = _FILE_ON_HUB.fullmatch(text)
     if not parsed or not _is_safe_file(parsed["file"]) or not text.isprintable():
-        raise PullError(f"'{printable(text)}' names no file: give owner/repository:file.gguf.")
+        raise DownloadError(f"'{printable(text)}' names no file: give owner/repository:file.gguf.")
     if quant:
-        raise PullError("--quant goes with the name of a known model; here the file's name says it already.")
+        raise DownloadError("--quant goes with the name of a known model; here the file's name says it already.")
     file = parsed["file"]
     return ModelSource(parsed["repo"], file, revision, _alias(file))
 

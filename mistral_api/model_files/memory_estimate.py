@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-GIB = 1 << 30
-MIB = 1 << 20
+from mistral_api.system.byte_sizes import GIB
+
 # The context in tokens, and the sizes of cards, that estimates for people are made for.
 ESTIMATE_CONTEXT = 8192
 CARDS_GIB = (4, 6, 8)
@@ -55,8 +55,3 @@ def gpu_layers(dimensions: ModelDimensions, file_bytes: int, card_bytes: int, co
 def layers_by_card(dimensions: ModelDimensions, file_bytes: int, context: int = ESTIMATE_CONTEXT) -> dict[int, str]:
     """Return the GPU_LAYERS for cards of 4, 6 and 8 GiB, by GiB."""
     return {card: gpu_layers(dimensions, file_bytes, card * GIB, context) for card in CARDS_GIB}
-
-
-def format_size(count: int) -> str:
-    """Return a number of bytes as text, such as ``4.07 GiB``; below one GiB in MiB."""
-    return f"{count / GIB:.2f} GiB" if count >= GIB else f"{count / MIB:.1f} MiB"

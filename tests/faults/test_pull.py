@@ -9,10 +9,10 @@ from dotenv import dotenv_values
 from filelock import FileLock
 from huggingface_hub import close_session, constants
 
-from mistral_api.model_files import hub as transfer
-from mistral_api.model_files import pull
+from mistral_api.downloads import continued_download, download_folder
+from mistral_api.downloads.errors import DownloadError
 from mistral_api.model_files.hub import Hub
-from mistral_api.model_files.known_models import PullError, parse_source
+from mistral_api.model_files.known_models import parse_source
 from mistral_api.model_files.pull import PullResult, env_lines
 from tests.support.gguf_files import gguf_bytes, random_model
 from tests.support.model_hub import COMMIT, ModelHub
@@ -22,7 +22,7 @@ from tests.support.model_pulls import CONTENT, HALF, REPO, InterruptingDisplay, 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch, no_hub_settings: None) -> None:
     """Remove the pauses between retries."""
-    monkeypatch.setattr(transfer, "PAUSES", (0.0,))
+    monkeypatch.setattr(continued_download, "PAUSES", (0.0,))
 
 
 def test_model_is_downloaded_and_verified_once(hub: ModelHub, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_wrong_range_from_the_storage_does_not_damage_the_partial_file(
 
 def test_oversized_partial_file_restarts_the_download(hub: ModelHub, tmp_path: Path) -> None:
     _interrupt_pull(hub, tmp_path)
-    partial = next((tmp_path / pull.UNFINISHED_FOLDER).glob("*.part"))
+    partial = next((tmp_path / download_folder.UNFINISHED_FOLDER).glob("*.part"))
     partial.write_bytes(CONTENT + b"more")
     assert pull_from(hub, tmp_path)[0].path.read_bytes() == CONTENT
 
@@ -147,7 +147,7 @@ def test_unannounced_content_is_removed_and_the_next_pull_succeeds(
     hub: ModelHub, tmp_path: Path, fault: str, sentence: str
 ) -> None:
     hub.fault = fault
-    with pytest.raises(PullError, match=sentence):
+    with pytest.raises(DownloadError, match=sentence):
         pull_from(hub, tmp_path)
     assert not any(partial_files(tmp_path))
     hub.fault = ""
@@ -220,7 +220,7 @@ def test_parts_of_a_split_model_are_downloaded_with_the_first_one_last(hub: Mode
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.gguf")} == parts
     assert [each.path.partition("-of-")[0][-1] for each in hub.storage_requests] == ["3", "2", "1"]
     del hub.files[f"{REPO}/q/m-00003-of-00003.gguf"]
-    with pytest.raises(PullError, match=r"has no file q/m-00003-of-00003\.gguf"):
+    with pytest.raises(DownloadError, match=r"has no file q/m-00003-of-00003\.gguf"):
         pull_from(hub, tmp_path / "other", f"{REPO}:q/m-00001-of-00003.gguf")
 
 
@@ -259,7 +259,7 @@ def test_silent_hub_times_out(hub: ModelHub, tmp_path: Path, monkeypatch: pytest
     "endpoint", ["huggingface.co", "ftp://me:secret@hub", "http://", "http://hub:port", "http://[hub", "http://hub:0"]
 )
 def test_invalid_hub_address_is_refused_without_showing_its_password(endpoint: str) -> None:
-    with pytest.raises(PullError, match="HF_ENDPOINT is no address of a hub") as refused:
+    with pytest.raises(DownloadError, match="HF_ENDPOINT is no address of a hub") as refused:
         Hub(endpoint)
     assert "secret" not in str(refused.value)
 
@@ -278,14 +278,14 @@ def test_invalid_proxy_or_certificate_setting_is_named(
 ) -> None:
     close_session()
     monkeypatch.setenv(variable, value)
-    with pytest.raises(PullError, match=sentence) as refused:
+    with pytest.raises(DownloadError, match=sentence) as refused:
         Hub("https://hub.invalid")
     assert "secret" not in str(refused.value)
 
 
 def test_unreadable_token_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path))
-    with pytest.raises(PullError, match=r"HF_TOKEN_PATH: the token in .* cannot be read: Is a directory"):
+    with pytest.raises(DownloadError, match=r"HF_TOKEN_PATH: the token in .* cannot be read: Is a directory"):
         Hub("https://hub.invalid")
 
 
@@ -300,10 +300,10 @@ def test_token_opens_a_gated_model_and_is_sent_only_to_the_hub(
 
 
 def test_second_pull_into_the_same_folder_is_refused(hub: ModelHub, tmp_path: Path) -> None:
-    unfinished = tmp_path / pull.UNFINISHED_FOLDER
+    unfinished = tmp_path / download_folder.UNFINISHED_FOLDER
     unfinished.mkdir()
     with FileLock(unfinished / "lock"):
-        assert "Another pull into" in pull_error(hub, tmp_path)
+        assert "Another download into" in pull_error(hub, tmp_path)
 
 
 def test_target_folder_that_cannot_be_made_is_named(hub: ModelHub, tmp_path: Path) -> None:

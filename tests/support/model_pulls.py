@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.model_files import pull
+from mistral_api.downloads import download_folder
+from mistral_api.downloads.errors import DownloadError
 from mistral_api.model_files.hub import Hub
-from mistral_api.model_files.known_models import PullError, parse_source
+from mistral_api.model_files.known_models import parse_source
 from mistral_api.model_files.pull import Puller, PullResult
 from tests.support.gguf_files import random_model
 from tests.support.model_hub import ModelHub
@@ -71,7 +72,7 @@ def pull_from(
 
 def pull_error(hub: ModelHub, folder: Path, source: str = f"{REPO}:m.gguf", revision: str = "main") -> str:
     """Return the error of a pull that fails; no file may have its final name then."""
-    with pytest.raises(PullError) as refused:
+    with pytest.raises(DownloadError) as refused:
         pull_from(hub, folder, source, revision)
     assert not list(folder.glob("*.gguf"))
     return str(refused.value)
@@ -79,4 +80,4 @@ def pull_error(hub: ModelHub, folder: Path, source: str = f"{REPO}:m.gguf", revi
 
 def partial_files(folder: Path) -> list[bytes]:
     """Return the contents of the unfinished files of a folder."""
-    return [path.read_bytes() for path in (folder / pull.UNFINISHED_FOLDER).glob("*.part")]
+    return [path.read_bytes() for path in (folder / download_folder.UNFINISHED_FOLDER).glob("*.part")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mistral_api.model_files.known_models import KNOWN_MODELS, ModelSource, PullError, parse_source
+from mistral_api.downloads.errors import DownloadError
+from mistral_api.model_files.known_models import KNOWN_MODELS, ModelSource, parse_source
 
 
 def test_known_model_name_gives_the_default_or_requested_quantisation() -> None:
@@ -61,10 +62,10 @@ def test_any_part_of_a_split_model_gives_all_parts() -> None:
     ],
 )
 def test_model_source_without_a_file_is_refused(given: str) -> None:
-    with pytest.raises(PullError, match=r"give owner/repository:file\.gguf"):
+    with pytest.raises(DownloadError, match=r"give owner/repository:file\.gguf"):
         parse_source(given)
 
 
 def test_quantisation_is_refused_for_unknown_models() -> None:
-    with pytest.raises(PullError, match="--quant goes with"):
+    with pytest.raises(DownloadError, match="--quant goes with"):
         parse_source("a/b:c.gguf", "Q4_K_M")
