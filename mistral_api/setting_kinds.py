@@ -104,6 +104,15 @@ def _read_server_url(text: str) -> str:
     return text.rstrip("/").removesuffix("/v1")
 
 
+def _read_index_url(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or re.search(r"\s", text):
+        raise ValueError(text)
+    if url.port == 0:  # it raises ValueError for what is none
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
 def _read_redis_url(text: str) -> str:
     """Return a URL that the ``limits`` package takes."""
     url = urlsplit(text)
@@ -205,6 +214,7 @@ HOST: Kind[str] = Kind(_read_host, "a host name or an IP address")
 MODEL_HOST: Kind[str] = Kind(_read_model_host, "a host name, an IP address, or, except on Windows, unix")
 SERVER_KEY: Kind[str] = Kind(_read_server_key, "a key of ASCII letters, digits and signs, without spaces and commas")
 SERVER_URL: Kind[str] = Kind(_read_server_url, "an http:// or https:// URL of a model server")
+INDEX_URL: Kind[str] = Kind(_read_index_url, "an http:// or https:// URL of an index of packages")
 REDIS_URL: Kind[str] = Kind(
     _read_redis_url, "a URL such as redis://:password@host:6379/0, rediss://… with TLS, or redis+unix:///path"
 )

@@ -23,6 +23,7 @@ _COMMANDS = {
     "database": ("transfer", "database"),
     "deliver": ("deliver", "deliver"),
     "doctor": ("doctor", "doctor"),
+    "engine": ("engine", "engine"),
     "export": ("database", "export"),
     "import": ("import_command", "import_conversations"),
     "keys": ("keys", "keys"),

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from mistral_api.api_keys.key_store import NAME_RULE
 from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.database import command_engine
-from mistral_api.cli.pull import DownloadDisplay
+from mistral_api.cli.download_display import DownloadDisplay
 from mistral_api.conversations.importing.export_file import (
     FORMATS,
     ExportFile,

@@ -55,6 +55,19 @@ class Card:
     reading: GpuReading
 
 
+@dataclass(frozen=True, slots=True)
+class NvidiaDriver:
+    """The driver, and what the cards can compute.
+
+    ``cuda``: the newest CUDA that it supports, such as (12, 8). ``cards``: the name and the compute capability of each
+    card that answers, such as ("NVIDIA GeForce RTX 3050", (8, 6)).
+    """
+
+    version: str
+    cuda: tuple[int, int]
+    cards: tuple[tuple[str, tuple[int, int]], ...]
+
+
 class NvmlSession:
     """NVML, opened with the first reading. For one thread; whoever creates it closes it."""
 
@@ -79,6 +92,21 @@ class NvmlSession:
         if not cards or len(cards) < count:
             self._close_for_retry()
         return cards
+
+    def driver(self) -> NvidiaDriver | None:
+        """Return the driver and its cards' abilities, or None without a driver. Takes as long as the driver takes."""
+        if not self._open and not self._try_open():
+            return None
+        nvml = self._nvml
+        try:
+            version, cuda = nvml.nvmlSystemGetDriverVersion(), nvml.nvmlSystemGetCudaDriverVersion_v2()
+            handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+            cards = [(nvml.nvmlDeviceGetName(each), nvml.nvmlDeviceGetCudaComputeCapability(each)) for each in handles]
+        except (nvml.NVMLError, UnicodeDecodeError) as error:
+            self._log_once(f"NVML does not describe its driver: {error}")
+            return None
+        # 12080 is CUDA 12.8 (NVML API Reference Guide, nvmlSystemGetCudaDriverVersion_v2).
+        return NvidiaDriver(version, (cuda // 1000, cuda % 1000 // 10), tuple((name, tuple(at)) for name, at in cards))
 
     def close(self) -> None:
         """Release the driver; may be called again. The next reading opens it again."""

@@ -20,6 +20,7 @@ from mistral_api.setting_kinds import (
     HEADER_NAMES,
     HOST,
     HOST_NAMES,
+    INDEX_URL,
     MODEL_HOST,
     NETWORKS,
     ORIGINS,
@@ -218,6 +219,12 @@ class Settings:
     )
     llama_server_bin: Path | None = _setting(
         PROGRAM, None, "the llama-server program to run", default_text="found on PATH, else the bundled engine"
+    )
+    engine_index_url: str = _setting(
+        INDEX_URL,
+        "https://xorbitsai.github.io/xllamacpp/whl",
+        "where builds of the bundled engine for graphics cards come from, with a folder for each variant",
+        secret=True,
     )
     model_server_host: str = _setting(
         MODEL_HOST, "127.0.0.1", "address of the supervised model server; unix is a socket in DATA_DIR, and no port"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,9 @@ from pathlib import Path
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import BUNDLED
 from mistral_api.embedded.engine.openmp import LIBRARY, packaged_openmp, system_has_openmp
+from mistral_api.engine_builds.build_store import Build, BuildStore
+from mistral_api.engine_builds.devices import BUNDLED_COMMAND
+from mistral_api.engine_builds.variants import PACKAGE
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
@@ -41,11 +43,16 @@ RUNTIME_DLLS = "those of Microsoft's Visual C++ runtime (vc_redist.x64.exe) or o
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The program that serves the model. ``name``: which kind it is. ``version``: what it calls itself."""
+    """The program that serves the model.
+
+    ``name``: which kind it is. ``version``: what it calls itself. ``build_folder``: where the bundled engine is
+    imported from; None is the environment, with the CPU's build.
+    """
 
     name: str
     command: tuple[str, ...]
     version: str | None = None
+    build_folder: Path | None = None
 
 
 def system_fingerprint(engine: Engine, configuration: str) -> str:
@@ -70,14 +77,14 @@ def choose_engine(settings: Settings, stop_requested: Callable[[], bool]) -> Eng
     found = shutil.which(LLAMA_SERVER)
     if found is not None:
         return _check_program(Path(found), f"The llama-server on PATH ('{found}')", stop_requested)
-    return _bundled_engine()
+    return _bundled_engine(BuildStore(settings.data_dir))
 
 
-def _bundled_engine() -> Engine:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow, and needed only here
+def _bundled_engine(store: BuildStore) -> Engine:
+    from importlib.metadata import PackageNotFoundError  # noqa: PLC0415 - slow, and needed only here
 
     try:
-        installed = version("xllamacpp")
+        build = store.chosen()
     except PackageNotFoundError as error:
         raise StartError(
             f"The bundled engine is not installed: run `{project_command('serve')}`, or set LLAMA_SERVER_BIN."
@@ -87,7 +94,13 @@ def _bundled_engine() -> Engine:
             f"The bundled engine needs the library {LIBRARY}, which this system does not have: on Debian or Ubuntu "
             "`apt install libgomp1`, on Fedora `dnf install libgomp`, or set LLAMA_SERVER_BIN."
         )
-    return Engine(BUNDLED, (sys.executable, "-m", "mistral_api.embedded.engine"), f"xllamacpp {installed}")
+    return bundled_engine(build)
+
+
+def bundled_engine(build: Build) -> Engine:
+    """Return a build of the bundled engine as the program to start."""
+    version = f"{PACKAGE} {build.version}" + (f" ({build.variant})" if build.folder is not None else "")
+    return Engine(BUNDLED, BUNDLED_COMMAND, version, build.folder)
 
 
 def _check_program(program: Path, label: str, stop_requested: Callable[[], bool]) -> Engine:

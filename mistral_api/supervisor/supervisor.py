@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_environment import KEY_VARIABLE
 from mistral_api.control.server_key import make_server_key
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import BUNDLED, RestartReason, State
+from mistral_api.engine_builds.build_store import CPU, Build, packaged_version
+from mistral_api.engine_builds.devices import build_environment
 from mistral_api.errors import StartError
-from mistral_api.supervisor.engine import server_command, system_fingerprint
+from mistral_api.supervisor.engine import Engine, bundled_engine, server_command, system_fingerprint
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
 from mistral_api.supervisor.memory_fit import MemoryFitter
@@ -26,6 +29,7 @@ from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
 from mistral_api.supervisor.slot_cache import open_slot_caches
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.system.backoff import Backoff
+from mistral_api.system.command_names import installed_command
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,10 @@ MAX_FAILED_LOADS = 2
 
 class TooManyRestarts(RuntimeError):
     """The model server has crashed too often and is given up. The message says how often, and the last reason."""
+
+
+class _BuildUnusable(Exception):
+    """The build of the bundled engine for a card does not work here any more; the message says what went wrong."""
 
 
 class Supervisor:
@@ -85,7 +93,11 @@ class Supervisor:
             self._events.wait(MAX_WAIT_SECONDS)
         try:
             while not self._events.stop_requested:
-                self._run_once(preflight, memory_fitter, output)
+                try:
+                    self._run_once(preflight, memory_fitter, output)
+                except _BuildUnusable as error:
+                    preflight = self._use_cpu_build(preflight, str(error), output)
+                    memory_fitter = MemoryFitter(self._spec, preflight, start_over=self._retry_gpu)
         finally:
             output.close()
 
@@ -99,7 +111,7 @@ class Supervisor:
         command = server_command(self._spec, preflight.engine, preflight.model.path, memory_fitter.step)
         with open_slot_caches(self._spec, command, preflight.engine) as caches:
             self._reporter.set_fingerprint(system_fingerprint(preflight.engine, caches.fingerprint))
-            process = self._start([*command, *caches.flags()], output)
+            process = self._start([*command, *caches.flags()], preflight.engine, output)
             hooks = LifecycleHooks(memory_fitter, self._feedback_reader, caches, self._events.poll_stop, self._data_dir)
             result = ServerRun(self._spec, process, hooks, self._reporter, self._events).run()
             if result.end_reason is not RunEndReason.STOPPED:
@@ -112,11 +124,12 @@ class Supervisor:
         else:
             self._back_off(result, preflight, output)
 
-    def _start(self, command: list[str], output: OutputLog) -> ServerProcess:
+    def _start(self, command: list[str], engine: Engine, output: OutputLog) -> ServerProcess:
         try:
             key = make_server_key(self._spec.settings, self._spec.name)
             remove_stale_socket(self._spec.settings)
             environment = separated_environment(self._spec.settings, self._spec.environment()) | {KEY_VARIABLE: key}
+            environment = build_environment(engine.build_folder, environment)
             process = ServerProcess(command, output, self._events.queue, environment)
         except OSError as error:
             raise self._enter_fatal(StartError(f"The model server cannot be started: {error}.")) from error
@@ -167,13 +180,31 @@ class Supervisor:
         self._restart_unless_stopped(RestartReason.HANG)
 
     def _require_loadable(self, result: RunResult, preflight: PreflightResult, problem: str, output: OutputLog) -> None:
-        """Raise StartError for a model that has never been loaded and has failed too often."""
+        """Raise StartError for a model that has never been loaded and has failed too often.
+
+        With a build for a card it may be that build's fault: then raise _BuildUnusable.
+        """
+        for_card = preflight.engine.build_folder is not None
         if result.could_not_start and preflight.engine.name == BUNDLED:
+            if for_card:
+                raise _BuildUnusable(problem)
             raise self._enter_fatal(StartError(_engine_sentence(output)), output)
         self._failed_loads += not result.was_killed
         if not self._was_ready and self._failed_loads >= MAX_FAILED_LOADS:
+            if for_card:
+                raise _BuildUnusable(problem)
             model = f"{self._spec.path_setting}: '{preflight.model.path}'"
             raise self._enter_fatal(StartError(f"{model} cannot be loaded: {problem.rstrip('.')}."), output)
+
+    def _use_cpu_build(self, preflight: PreflightResult, problem: str, output: OutputLog) -> PreflightResult:
+        """Go on with the CPU's build of the bundled engine, which is always there."""
+        again = installed_command("mistral-api engine install")
+        log.error("the engine's build for the card does not work, so the CPU's computes; `%s` mends it", again)
+        self._failed_loads = 0
+        self._wait_for_restart(RestartReason.LOAD, problem, output, 0.0)
+        on_cpu = replace(preflight, engine=bundled_engine(Build(CPU, packaged_version())))
+        self._reporter.set_preflight(on_cpu)
+        return on_cpu
 
     def _wait_for_restart(self, reason: RestartReason, problem: str, output: OutputLog, delay: float) -> None:
         log.warning("%s; starting it again in %.1f s", problem, delay)

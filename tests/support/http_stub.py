@@ -28,6 +28,10 @@ class StubHandler(BaseHTTPRequestHandler):
         """Answer a GET."""
         self.get()
 
+    def do_HEAD(self) -> None:
+        """Answer a HEAD as a GET; ``get`` leaves out the content."""
+        self.get()
+
     def do_POST(self) -> None:
         """Answer a POST."""
         self.post(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))

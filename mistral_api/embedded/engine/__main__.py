@@ -12,10 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, FlagValue, parse_options
 from mistral_api.embedded.engine.library import xllamacpp
+from mistral_api.system.byte_sizes import MIB
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.logs import configure_command_log
 from mistral_api.system.processes import handle_stop_signals
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.CANNOT_START
     if options.version:
         print(f"version: xllamacpp {xllamacpp.__version__} (llama.cpp {xllamacpp.BUILD_INFO['build_target']})")
+        return ExitCode.OK
+    if options.list_devices:
+        print("\n".join(["Available devices:", *map(_device_line, _devices())]))
         return ExitCode.OK
     if "model.path" not in options.values:
         print("error: argument -m/--model: a model file is needed", file=sys.stderr)
@@ -98,7 +102,7 @@ def common_params(values: Mapping[str, FlagValue]) -> xllamacpp.CommonParams:
     if "timeout_read" in values:
         params.timeout_write = values["timeout_read"]
     # An embedding model computes all tokens of a text at once.
-    if not params.embedding and not _has_gpu():
+    if not params.embedding and not _devices():
         params.n_batch = min(params.n_batch, LARGEST_CPU_BATCH)
     return params
 
@@ -122,13 +126,19 @@ def _native_value(name: str, value: FlagValue) -> object:
     return value
 
 
-def _has_gpu() -> bool:
-    """Whether the build computes on anything but the CPU."""
+def _devices() -> list[dict[str, Any]]:
+    """Return what the build computes on beside the CPU."""
     cpu = (
         xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU,
         xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_ACCEL,
     )
-    return any(device["type"] not in cpu for device in xllamacpp.get_device_info())
+    return [device for device in xllamacpp.get_device_info() if device["type"] not in cpu]
+
+
+def _device_line(device: dict[str, Any]) -> str:
+    """Return a device as llama-server lists it (common/arg.cpp, --list-devices)."""
+    total, free = device["memory_total"] // MIB, device["memory_free"] // MIB
+    return f"  {device['name']}: {device['description']} ({total} MiB, {free} MiB free)"
 
 
 def _end(code: int) -> None:

@@ -152,6 +152,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="engine", allow_abbrev=False, description=__doc__)
     parser.add_argument("--version", action="store_true", help="print the engine's version and exit")
+    parser.add_argument(
+        "--list-devices", action="store_true", help="print what it computes on beside the CPU, and exit"
+    )
     for flag in FLAGS:
         target = parser.add_mutually_exclusive_group()
         if flag.read is read_switch:
@@ -168,6 +171,7 @@ class EngineOptions:
     """The engine's options, from the command line and the environment: values by attribute."""
 
     version: bool
+    list_devices: bool
     values: Mapping[str, FlagValue]
     unknown_variables: Sequence[str]
 
@@ -183,7 +187,7 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> E
             text, source = environment.get(flag.variable), flag.variable
         if text is not None:
             values[flag.attribute] = _read(flag, text, source)
-    return EngineOptions(bool(texts["version"]), values, _unknown_variables(environment))
+    return EngineOptions(bool(texts["version"]), bool(texts["list_devices"]), values, _unknown_variables(environment))
 
 
 def _read(flag: Flag, text: str, source: str) -> FlagValue:

@@ -1,0 +1,119 @@
+"""The builds of the bundled engine that are installed beside the CPU's, in ``DATA_DIR/engines``, and the one chosen.
+
+Each is a folder with the package in it, which Python imports it from when the folder comes first on its path. The CPU's
+build, which the environment has, is never touched: whatever happens to a build, that one can be started. A build
+is used only while it has the version of the CPU's, since flags and names are those of one version.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from mistral_api.engine_builds.variants import PACKAGE, VARIANTS, Kind
+from mistral_api.system.files import move_file, replace_file
+
+log = logging.getLogger(__name__)
+
+CPU = "cpu"
+_UNPACKING = ".unpack-"
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A build that is installed. ``folder``: where Python finds its package; None: in the environment, the CPU's."""
+
+    variant: str
+    version: str
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is remembered. ``asked``: the kind that the operator asked for. ``variant``: the build that is used."""
+
+    asked: Kind = Kind.AUTO
+    variant: str = CPU
+
+
+@cache
+def packaged_version() -> str:
+    """Return the version of the CPU's build. Raises importlib.metadata.PackageNotFoundError without it."""
+    return version(PACKAGE)
+
+
+class BuildStore:
+    """The builds in one DATA_DIR."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.folder = data_dir / "engines"
+        self._choice_file = self.folder / "choice.json"
+
+    def chosen(self) -> Build:
+        """Return the build to start: the chosen one where it is there in the CPU's version, and else the CPU's."""
+        variant, wanted = self.choice().variant, packaged_version()
+        found = next((build for build in self.installed() if build.variant == variant), None)
+        if found is None or found.version != wanted:
+            return Build(CPU, wanted)
+        return found
+
+    def choice(self) -> Choice:
+        """Return what was remembered; that nothing was asked for, where the file is not there or makes no sense."""
+        try:
+            read = json.loads(self._choice_file.read_text(encoding="utf-8"))
+            return Choice(Kind(read["asked"]), str(read["variant"]))
+        except FileNotFoundError:
+            return Choice()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("'%s' cannot be read, so the engine computes on the CPU: %s", self._choice_file, error)
+            return Choice()
+
+    def is_asked(self) -> bool:
+        """Whether anything was remembered."""
+        return self._choice_file.exists()
+
+    def remember(self, choice: Choice) -> None:
+        """Remember what was asked for, and what is used. Raises OSError."""
+        replace_file(self._choice_file, json.dumps({"asked": choice.asked, "variant": choice.variant}))
+
+    def installed(self) -> list[Build]:
+        """Return the builds in the folder."""
+        found = []
+        for variant in VARIANTS:
+            for folder in sorted(self.folder.glob(f"{PACKAGE}-*-{variant.name}")):
+                found.append(Build(variant.name, folder.name.split("-")[1], folder))
+        return found
+
+    @contextmanager
+    def unpacking(self) -> Iterator[Path]:
+        """Give a new folder for a build that is not known to work yet; what is left of it is removed at the end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(f"{_UNPACKING}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=_UNPACKING, dir=self.folder))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep(self, unpacked: Path, variant: str, of_version: str) -> Build:
+        """Give a folder that was unpacked, and works, its name. Raises OSError."""
+        target = self.folder / f"{PACKAGE}-{of_version}-{variant}"
+        if target.exists():
+            shutil.rmtree(target)
+        move_file(unpacked, target)
+        return Build(variant, of_version, target)
+
+    def remove_others(self, kept: Build) -> None:
+        """Remove all builds but one, as far as none of their files is in use. A restart of the engine frees them."""
+        for build in self.installed():
+            if build.folder is not None and build != kept:
+                shutil.rmtree(build.folder, ignore_errors=True)

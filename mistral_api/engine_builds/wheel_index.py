@@ -1,0 +1,244 @@
+"""The makers' index of wheels, one folder for each variant, and the wheel in it for this machine.
+
+The index speaks PyPI's "simple" protocol (Python Packaging User Guide, "Simple repository API"), as HTML or JSON. It
+states hashes or it does not: xllamacpp's own page only links to the files of its releases on GitHub. GitHub says the
+SHA-256 of each of those (its REST API, "Releases": ``digest`` of an asset), and is asked for it then. A wheel whose
+hash nobody states is refused, since it is a program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import orjson
+import requests
+from packaging.tags import sys_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
+
+from mistral_api.downloads.continued_download import BrokenOff, FileBody
+from mistral_api.downloads.errors import DownloadError
+from mistral_api.engine_builds.variants import PACKAGE
+
+GITHUB_API = "https://api.github.com"
+# Seconds: for a connection, and for each silence of the server.
+TIMEOUTS = (10.0, 30.0)
+# What a connection that breaks loses at most of what it has brought.
+PIECE_BYTES = 64 << 10
+# How much of a page is read.
+MOST_PAGE_BYTES = 8 << 20
+_JSON, _HTML = "application/vnd.pypi.simple.v1+json", "text/html"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_WHEEL = re.compile(r"[\w.+-]+\.whl", re.ASCII)
+_RELEASE = re.compile(r"/(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)/releases/download/(?P<tag>[^/]+)/[^/]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel on a server."""
+
+    url: str
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """Its file name."""
+        return _file_name(self.url)
+
+    @property
+    def host(self) -> str:
+        """The host that has it."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def identity(self) -> str:
+        """What tells its content from any other."""
+        return self.sha256
+
+    def open_body(self, start: int) -> AbstractContextManager[FileBody]:
+        """Request the bytes from ``start`` on. Raises BrokenOff and DownloadError; each wait has a deadline."""
+        return _open_body(self, start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A file in the index: where it is, and the SHA-256 that the index states."""
+
+    url: str
+    sha256: str | None
+
+
+class WheelIndex:
+    """An index at a URL; the variants are folders in it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    @property
+    def host(self) -> str:
+        """Its host, for messages, without a password that may be in the URL."""
+        return urlsplit(self._url).netloc.rpartition("@")[2]
+
+    def find(self, variant: str, version: str) -> Wheel:
+        """Return the wheel of one version that this Python can install. Raises DownloadError."""
+        try:
+            return self._find(variant, version)
+        except BrokenOff as error:
+            raise DownloadError(str(error)) from error
+
+    def _find(self, variant: str, version: str) -> Wheel:
+        page = f"{self._url}/{variant}/{PACKAGE}/"
+        link = _best(_links(page), version)
+        if link is None:
+            raise DownloadError(f"{self.host} has no {PACKAGE} {version} ({variant}) for this system and Python.")
+        sha256 = link.sha256 or _digest_of_release(link.url)
+        if sha256 is None:
+            raise DownloadError(f"Nobody states the SHA-256 of {_file_name(link.url)}, so it is not installed.")
+        return Wheel(link.url, _size(link.url), sha256)
+
+
+def _links(page: str) -> list[_Link]:
+    with _answer("GET", page, accept=f"{_JSON}, {_HTML};q=0.5") as response:
+        body = _bounded(response)
+        kind, base = response.headers.get("Content-Type", ""), response.url
+    if kind.partition(";")[0].strip() == _JSON:
+        try:
+            files = orjson.loads(body)["files"]
+            return [_Link(urljoin(base, each["url"]), each.get("hashes", {}).get("sha256")) for each in files]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DownloadError(f"{_host(page)} does not answer as an index of packages does.") from error
+    parser = _Anchors()
+    parser.feed(body.decode(errors="replace"))
+    return [_link(urljoin(base, target)) for target in parser.targets]
+
+
+class _Anchors(HTMLParser):
+    """The targets of the links of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take in the beginning of an element."""
+        target = dict(attrs).get("href")
+        if tag == "a" and target:
+            self.targets.append(target)
+
+
+def _link(url: str) -> _Link:
+    address, fragment = urldefrag(url)
+    name, _, value = fragment.partition("=")
+    return _Link(address, value if name == "sha256" else None)
+
+
+def _best(links: list[_Link], version: str) -> _Link | None:
+    """Return the wheel of a version that suits this Python best."""
+    ranks = {tag: rank for rank, tag in enumerate(sys_tags())}
+    found = []
+    for link in links:
+        with contextlib.suppress(InvalidWheelFilename):  # pages have other links too
+            name, of_file, _, tags = parse_wheel_filename(_file_name(link.url))  # it lets any character pass
+            usable = [ranks[tag] for tag in tags if tag in ranks]
+            if (
+                _WHEEL.fullmatch(_file_name(link.url))
+                and name == PACKAGE
+                and Version(of_file.public) == Version(version)
+                and usable
+            ):
+                found.append((min(usable), link))
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def _digest_of_release(url: str) -> str | None:
+    """Return the SHA-256 that GitHub states for a file of a release; None where it states none."""
+    parts = urlsplit(url)
+    release = _RELEASE.fullmatch(parts.path)
+    if parts.hostname != "github.com" or release is None:
+        return None
+    with _answer("GET", f"{GITHUB_API}/repos/{release['owner']}/{release['name']}/releases/tags/{release['tag']}") as (
+        response
+    ):
+        body = _bounded(response)
+    try:
+        digests = {each["name"]: each["digest"] or "" for each in orjson.loads(body)["assets"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DownloadError(f"{_host(GITHUB_API)} does not answer as GitHub's API does.") from error
+    value = str(digests.get(_file_name(url), "")).removeprefix("sha256:")
+    return value if _SHA256.fullmatch(value) else None
+
+
+def _size(url: str) -> int:
+    with _answer("HEAD", url) as response:
+        length = response.headers.get("Content-Length", "")
+    if not length.isdigit() or int(length) == 0:
+        raise DownloadError(f"{_host(url)} does not say how large {_file_name(url)} is.")
+    return int(length)
+
+
+@contextlib.contextmanager
+def _open_body(wheel: Wheel, start: int) -> Iterator[FileBody]:
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    with _answer("GET", wheel.url, **headers) as response:
+        try:
+            yield FileBody(_body_start(response, start), response.iter_content(PIECE_BYTES))
+        except requests.RequestException as error:
+            raise BrokenOff(f"The connection to {wheel.host} broke off; run the command again to go on.") from error
+
+
+def _body_start(response: requests.Response, requested: int) -> int:
+    """Return where a response's bytes begin in the file (RFC 9110, sections 14.4 and 15.3.7)."""
+    if response.status_code != requests.codes.partial_content:
+        return 0
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {requested}-"):
+        raise BrokenOff(f"{_host(response.url)} sent another part of the file than was asked for.")
+    return requested
+
+
+@contextlib.contextmanager
+def _answer(method: str, url: str, accept: str = "*/*", **headers: str) -> Iterator[requests.Response]:
+    """Ask, and follow redirections. Raises BrokenOff for what may be temporary, and DownloadError for what is not."""
+    host = _host(url)
+    try:
+        with requests.request(
+            method,
+            url,
+            headers={"Accept": accept, "Accept-Encoding": "identity", **headers},
+            timeout=TIMEOUTS,
+            stream=True,
+            allow_redirects=True,
+        ) as response:
+            if response.status_code >= requests.codes.server_error:
+                raise BrokenOff(f"{host} answered with status {response.status_code}; run the command again later.")
+            if response.status_code >= requests.codes.bad_request:
+                raise DownloadError(f"{host} answered with status {response.status_code} for {urlsplit(url).path}.")
+            yield response
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise BrokenOff(f"{host} cannot be reached: is this machine online, or does it need HTTPS_PROXY?") from error
+    except (requests.RequestException, ValueError) as error:
+        raise DownloadError(f"{host} cannot be asked ({type(error).__name__}): check ENGINE_INDEX_URL.") from error
+
+
+def _bounded(response: requests.Response) -> bytes:
+    """Return a body, or the beginning of one that is too long for a page."""
+    body = bytearray()
+    for piece in response.iter_content(PIECE_BYTES):
+        body += piece
+        if len(body) > MOST_PAGE_BYTES:
+            break
+    return bytes(body)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _file_name(url: str) -> str:
+    return unquote(urlsplit(url).path.rpartition("/")[2])

@@ -1,0 +1,54 @@
+"""Which drivers of graphics cards this machine has: NVIDIA's, asked through NVML, and those of Vulkan.
+
+A broken driver may never answer, or end the process that asks. So NVIDIA's is asked in a thread, and Vulkan's in a
+process of its own (``vulkan.py``); both are waited for a limited time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import subprocess
+import sys
+import threading
+from contextlib import closing
+
+from mistral_api.hardware.gpu import DECISION_SECONDS
+from mistral_api.hardware.nvml import NvidiaDriver, NvmlSession
+from mistral_api.hardware.vulkan import VulkanCard
+
+log = logging.getLogger(__name__)
+
+# Opening all drivers of a laptop with two cards takes seconds.
+VULKAN_SECONDS = 30.0
+
+
+def read_nvidia_driver(seconds: float = DECISION_SECONDS) -> NvidiaDriver | None:
+    """Return NVIDIA's driver; None where there is none, or it does not answer in time."""
+    answers: queue.SimpleQueue[NvidiaDriver | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        with closing(NvmlSession()) as session:
+            answers.put(session.driver())
+
+    threading.Thread(target=ask, name="nvidia-driver", daemon=True).start()
+    try:
+        return answers.get(timeout=seconds)
+    except queue.Empty:
+        log.warning("the NVIDIA driver has not answered for %g s", seconds)
+        return None
+
+
+def read_vulkan_cards(seconds: float = VULKAN_SECONDS) -> tuple[VulkanCard, ...]:
+    """Return the graphics cards that Vulkan finds; none without it, and where its drivers do not answer in time."""
+    command = [sys.executable, "-m", "mistral_api.hardware.vulkan"]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        log.warning("Vulkan's drivers have not answered for %g s", seconds)
+        return ()
+    if done.returncode != 0:
+        log.debug("no Vulkan: exit code %d", done.returncode)
+        return ()
+    return tuple(json.loads(done.stdout))
