@@ -90,7 +90,7 @@ class IdleCardSearch:
 
 
 def _search(engine: Engine, found: list[IdleCards]) -> None:
-    cards = idle_cards(read_machine(), engine) if _may_have_card() else None
+    cards = idle_cards(read_machine(), engine) if may_have_card() else None
     if cards is not None:
         found.append(cards)
 
@@ -100,7 +100,7 @@ def _cards(machine: Machine) -> list[str]:
     return of_nvidia or [card["name"] for card in machine.vulkan if card["discrete"]]
 
 
-def _may_have_card() -> bool:
+def may_have_card() -> bool:
     """Whether there is a driver that could show a card; asking all of them takes a process of its own."""
     if sys.platform == "win32" or any(Path("/dev/dri").glob("renderD*")):
         return True
