@@ -132,7 +132,7 @@ class Supervisor:
             environment = separated_environment(self._spec.settings, self._spec.environment()) | {KEY_VARIABLE: key}
             environment = build_environment(engine.build_folder, environment)
             chosen = VERBOSITY_VARIABLE in environment
-            environment = verbosity_of(engine.name, engine.version) | environment
+            environment = verbosity_of(engine.name, engine.version, environment) | environment
             process = ServerProcess(command, output, self._events.queue, environment, keeps_traces=chosen)
         except OSError as error:
             raise self._enter_fatal(StartError(f"The model server cannot be started: {error}.")) from error

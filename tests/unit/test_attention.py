@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ from mistral_api.web.attention import (
 )
 from tests.support.gguf_files import LLAMA, write_gguf
 from tests.support.model_server_status import make_status
-from tests.support.processes import wait_for
+from tests.support.processes import ROOT, wait_for
 
 CARD = "NVIDIA GeForce RTX 3050"
 BUNDLED, OWN = Engine("bundled", (), "xllamacpp 1"), Engine("llama-server", ("/opt/llama-server",), "9300 (abc)")
@@ -195,6 +196,16 @@ def test_model_server_that_is_not_ready_is_told_apart(
     items = list(attention_to_model_servers(_health(state, engine), None))
     assert [(item["code"], item["level"]) for item in items] == expected
     assert all(item["command"] for item in items if item["level"] == "failure")
+
+
+def test_pages_that_describe_an_item_exist() -> None:
+    sources = [ROOT / "mistral_api" / room / "attention.py" for room in ("control", "web")]
+    named = {page for source in sources for page in re.findall(r'"(docs/[^"]+)"', source.read_text(encoding="utf-8"))}
+    assert len(named) > 5
+    for page in named:
+        file, _, anchor = page.partition("#")
+        headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}, page
 
 
 @pytest.mark.parametrize(

@@ -74,18 +74,19 @@ def test_words_that_nobody_knows_are_not_guessed_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "version", "variables"),
+    ("engine", "version", "environment", "variables"),
     [
-        ("llama-server", "11549 (abcdef0)", {"LLAMA_ARG_LOG_VERBOSITY": "4"}),
-        ("llama-server", "7226 (abcdef0)", {}),  # there 4 is what each token does
-        ("llama-server", None, {}),
-        ("bundled", "xllamacpp 2026.10.11549", {}),
+        ("llama-server", "11549 (abcdef0)", {}, {"LLAMA_ARG_LOG_VERBOSITY": "4"}),
+        ("llama-server", "11549 (abcdef0)", {"LLAMA_ARG_LOG_FILE": "engine.log"}, {}),
+        ("llama-server", "7226 (abcdef0)", {}, {}),  # there 4 is what each token does
+        ("llama-server", None, {}, {}),
+        ("bundled", "xllamacpp 2026.10.11549", {}, {}),
     ],
 )
 def test_llama_server_is_told_to_print_its_load_where_that_prints_nothing_else(
-    engine: str, version: str | None, variables: dict[str, str]
+    engine: str, version: str | None, environment: dict[str, str], variables: dict[str, str]
 ) -> None:
-    assert verbosity_of(engine, version) == variables
+    assert verbosity_of(engine, version, environment) == variables
 
 
 def test_lines_that_only_trace_a_request_are_known_from_others() -> None:
