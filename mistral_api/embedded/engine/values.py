@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from mistral_api.embedded.engine.enumerations import SPECULATION, Enumeration, Member
+from mistral_api.embedded.engine.enumerations import PRIORITY, SPECULATION, Enumeration, Member
 
 # The largest number of a C int and of an unsigned one, 32 bits each.
 LARGEST_INT: Final = 2**31 - 1
@@ -167,7 +167,7 @@ def mebibytes(text: str) -> int:
 
 def read_margins(text: str) -> list[float]:
     """Return the bytes of each number of MiB in a list."""
-    return [margin * 2**20 for margin in numbers(0)(text)]
+    return [float(mebibytes(margin)) for margin in read_list(text)]
 
 
 def word_of(enumeration: Enumeration) -> Callable[[str], Member]:
@@ -180,6 +180,11 @@ def word_of(enumeration: Enumeration) -> Callable[[str], Member]:
             raise ValueError(_one_of(enumeration.words)) from None
 
     return read
+
+
+def read_raised_priority(text: str) -> Member:
+    """Return a priority that is not low, which llama.cpp has only for the threads of generation."""
+    return PRIORITY[str(whole(0, 3)(text))]
 
 
 def read_speculation(text: str) -> list[Member]:

@@ -192,7 +192,7 @@ SAMPLING = FlagGroup(
         Flag(
             ("--repeat-penalty",),
             ("sampling.penalty_repeat",),
-            number(),
+            number(0.001),
             "penalty of repeated tokens; 1 is none",
             "LLAMA_ARG_REPEAT_PENALTY",
         ),
