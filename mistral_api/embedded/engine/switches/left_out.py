@@ -39,6 +39,15 @@ LEFT_OUT: Final = (
         ("LLAMA_ARG_RPC",),
     ),
     LeftOut(
+        "the bundled engine is built without TLS, and listens on this machine; a proxy before the API has it",
+        ("--ssl-key-file", "--ssl-cert-file"),
+        ("LLAMA_ARG_SSL_KEY_FILE", "LLAMA_ARG_SSL_CERT_FILE"),
+    ),
+    LeftOut(
+        "a mistake in it ends llama.cpp's process; each request takes one of its own",
+        ("--grammar", "--grammar-file", "-j", "--json-schema", "-jf", "--json-schema-file"),
+    ),
+    LeftOut(
         "the engine downloads nothing; `mistral-api pull` does, and checks what it gets",
         (
             *("-mu", "--model-url", "-dr", "--docker-repo", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"),

@@ -11,12 +11,12 @@ from mistral_api.embedded.engine.values import (
     numbers,
     read_adapters,
     read_folder,
+    read_gguf,
     read_gpu_layers,
     read_list,
     read_margins,
     read_mask,
     read_opposite,
-    read_path,
     read_processors,
     read_raised_priority,
     read_scaled_adapters,
@@ -99,7 +99,7 @@ FILES = FlagGroup(
 PROJECTOR = FlagGroup(
     "Images and sound",
     (
-        Flag(("-mm", "--mmproj"), ("mmproj.path",), read_path, "file of the projector (GGUF)", "LLAMA_ARG_MMPROJ"),
+        Flag(("-mm", "--mmproj"), ("mmproj.path",), read_gguf, "file of the projector (GGUF)", "LLAMA_ARG_MMPROJ"),
         Flag(
             ("--mmproj-auto",),
             ("no_mmproj",),

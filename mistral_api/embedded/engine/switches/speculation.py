@@ -15,6 +15,7 @@ from mistral_api.embedded.engine.switches.model import (
 from mistral_api.embedded.engine.values import (
     number,
     numbers,
+    read_gguf,
     read_gpu_layers,
     read_mask,
     read_path,
@@ -55,7 +56,7 @@ SPECULATIVE = FlagGroup(
         Flag(
             ("-md", "--model-draft", "--spec-draft-model"),
             (f"{_DRAFT}.mparams.path",),
-            read_path,
+            read_gguf,
             "file of the small model (GGUF)",
             "LLAMA_ARG_SPEC_DRAFT_MODEL",
         ),
