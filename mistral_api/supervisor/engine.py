@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.control.engine_switches import flags_without_variable
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import BUNDLED
 from mistral_api.embedded.engine.openmp import LIBRARY, packaged_openmp, system_has_openmp
@@ -176,6 +177,8 @@ def server_command(spec: ServerSpec, engine: Engine, model: Path, step: MemorySt
         # llama.cpp quantises the cache of values only with flash attention.
         options |= {"-ctk": step.cache_type, "-ctv": step.cache_type, "-fa": "on"}
     words = [word for option in options.items() for word in option]
+    if engine.name == LLAMA_SERVER:
+        words += flags_without_variable(spec.environment())
     return [*engine.command, *words, *spec.flags, "--metrics", "--slots"]
 
 
