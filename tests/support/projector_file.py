@@ -65,9 +65,9 @@ def _eyes() -> dict[str, np.ndarray]:
         patches[colour] = -0.5 / PATCH**2
         patches[colour, colour] = 1.0 / PATCH**2
     inner, bias, outer = zeros(INNER, TOWER), zeros(INNER), zeros(WIDTH, INNER)
-    for index, colour in enumerate(COLOURS):
+    for index, name in enumerate(COLOURS):
         inner[index, index] = _CLEAR
-        outer[SHOWN[colour], index] = 1 / _CLEAR
+        outer[SHOWN[name], index] = 1 / _CLEAR
     bias[: len(COLOURS)] = -_CLEAR / 4  # grey has a little of each colour, after rounding
     bias[-1] = _CLEAR
     outer[IS_TOKEN, -1] = outer[SHOWN["image"], -1] = 1 / _CLEAR
@@ -85,17 +85,15 @@ def _eyes() -> dict[str, np.ndarray]:
 def _ears() -> dict[str, np.ndarray]:
     half = _MEL_BINS // 2
     first, bias, second = zeros(TOWER, _MEL_BINS, 3), zeros(TOWER, 1), zeros(TOWER, TOWER, 3)
-    for pitch, sign in enumerate(
-        (1, -1)
-    ):  # how much louder the lower half of all tones is than the upper one, and back
+    for pitch, sign in enumerate((1, -1)):  # how much louder the lower half of all tones is, and back
         first[pitch, :half, 1], first[pitch, half:, 1] = sign * _CLEAR / half, -sign * _CLEAR / half
     bias[len(PITCHES)] = _CLEAR
     inner, outer = zeros(INNER, TOWER * _STACK), zeros(WIDTH, INNER)
     for index in range(len(PITCHES) + 1):
         second[index, index, 1] = 1
         inner[index, index::TOWER] = 1 / _STACK
-    for index, pitch in enumerate(PITCHES):
-        outer[SHOWN[pitch], index] = 1 / _CLEAR
+    for index, name in enumerate(PITCHES):
+        outer[SHOWN[name], index] = 1 / _CLEAR
     outer[IS_TOKEN, len(PITCHES)] = outer[SHOWN["sound"], len(PITCHES)] = 1 / _CLEAR
     biases = {f"a.blk.0.{name}.bias": zeros(TOWER) for name in ("ln1", "ln2", "attn_q", "attn_v")}
     return (

@@ -1,9 +1,9 @@
 """A tiny model in the form of Mistral's that says in one sentence what it was sent, and a LoRA adapter for it.
 
 Its weights are constructed, not trained. Each token has features: what it is (a word of the answer), and, where
-``projector_file`` made it of an image or a sound, what that shows. Its one layer of attention looks at all tokens alike,
-so it sums up what they show. The output follows a chain of words, and chooses by these sums where the chain forks: "The
-image is red.", "The sound is high.", "The text is plain." With the adapter the colours are French.
+``projector_file`` made it of an image or a sound, what that shows. Its one layer of attention looks at all tokens
+alike, so it sums up what they show. The output follows a chain of words, and chooses by these sums where the chain
+forks: "The image is red.", "The sound is high.", "The text is plain." With the adapter the colours are French.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _CONTROL = ("[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "[BEGIN_AU
 _LEADING = ("The", "is", ".", "text", *KINDS)
 _ENDING = ("plain", *COLOURS, *FRENCH, *PITCHES)
 _TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}{% if message.role == 'assistant' %}{{ message.content }}{{ eos_token }}"
-    "{% else %}[INST]{{ message.content }}[/INST]{% endif %}{% endfor %}"
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message.role == 'assistant' %}{{ message.content }}{{ eos_token }}{% else %}[INST]{{ message.content }}[/INST]{% endif %}{% endfor %}"
 )
 
 
