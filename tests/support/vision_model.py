@@ -28,10 +28,10 @@ SCALE = 1e3  # so that no temperature makes it say anything else
 _CONTROL = ("[INST]", "[/INST]", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "[BEGIN_AUDIO]")
 _LEADING = ("The", "is", ".", "text", *KINDS)
 _ENDING = ("plain", *COLOURS, *FRENCH, *PITCHES)
-_TEMPLATE = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{% if message.role == 'assistant' %}{{ message.content }}{{ eos_token }}{% else %}[INST]{{ message.content }}[/INST]{% endif %}{% endfor %}"
-)
+_TEMPLATE = """
+{{- bos_token }}{% for message in messages %}
+{%- if message.role == 'assistant' %}{{ message.content }}{{ eos_token }}
+{%- else %}[INST]{{ message.content }}[/INST]{% endif %}{% endfor %}"""
 
 
 def _vocabulary() -> list[tuple[str, gguf.TokenType]]:
