@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,12 @@ IMAGE = {
 }
 
 
-def _run(folder: Path) -> Any:
+def _run(folder: Path, **variables: str) -> AbstractContextManager[EngineProcess]:
     model, lora = write_vision_model(folder / "eyes.gguf"), write_lora(folder / "french.gguf")
     slots_folder(folder).mkdir(exist_ok=True)
     beside = {"MMPROJ": str(write_projector(folder / "mmproj.gguf")), "LORA_SCALED": f"{lora}:0"}
-    own = {"SLOT_SAVE_PATH": str(slots_folder(folder)), "SLEEP_IDLE_SECONDS": str(SLEEP_SECONDS)}
-    return running_engine(folder, model, CTX_SIZE="4096", N_PARALLEL="4", ENDPOINT_METRICS="1", **beside, **own)
+    own = {"SLOT_SAVE_PATH": str(slots_folder(folder)), "CTX_SIZE": "4096", "N_PARALLEL": "4"}
+    return running_engine(folder, model, **beside, **own, **variables)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Iterator[EngineProcess]:
-    """An engine that sleeps when it is idle."""
+    """An engine that serves it."""
     with _run(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def drowsy(folder: Path) -> Iterator[EngineProcess]:
+    """Another one, which sleeps when it is idle."""
+    with _run(folder, SLEEP_IDLE_SECONDS=str(SLEEP_SECONDS), ENDPOINT_METRICS="1") as running:
         yield running
 
 
@@ -56,9 +64,8 @@ def _settings(engine: EngineProcess, folder: Path) -> Settings:
     return Settings(data_dir=folder, model_server_port=int(engine.url.rpartition(":")[2]), parallel=4)
 
 
-def _caches(engine: EngineProcess, folder: Path) -> SlotCacheManager:
-    settings = _settings(engine, folder)
-    return SlotCacheManager(settings, "same", sleep_seconds=SLEEP_SECONDS, has_adapters=True)
+def _caches(engine: EngineProcess, folder: Path, sleep_seconds: float | None = None) -> SlotCacheManager:
+    return SlotCacheManager(_settings(engine, folder), "same", sleep_seconds=sleep_seconds, has_adapters=True)
 
 
 def _ask(engine: EngineProcess, seed: int, **fields: Any) -> dict[str, Any]:
@@ -84,11 +91,11 @@ def test_slot_under_scales_of_its_own_or_of_an_operator_is_not_saved(engine: Eng
     caches.close()
 
 
-def test_sleeping_server_is_neither_hung_nor_woken_for_its_slots(engine: EngineProcess, folder: Path) -> None:
-    settings, caches = _settings(engine, folder), _caches(engine, folder)
+def test_sleeping_server_is_neither_hung_nor_woken_for_its_slots(drowsy: EngineProcess, folder: Path) -> None:
+    settings, caches = _settings(drowsy, folder), _caches(drowsy, folder, sleep_seconds=SLEEP_SECONDS)
     caches.restore()
     probe = Probe(settings, may_sleep=True)
-    _ask(engine, 3)
+    _ask(drowsy, 3)
     slots = SlotClient(settings)
 
     def falls_asleep() -> bool:
@@ -102,7 +109,7 @@ def test_sleeping_server_is_neither_hung_nor_woken_for_its_slots(engine: EngineP
     assert activity is not None
     assert activity.busy_slots == 0
     assert slots.is_sleeping()
-    assert _ask(engine, 4)["choices"][0]["message"]["content"] == "The image is red."
+    assert _ask(drowsy, 4)["choices"][0]["message"]["content"] == "The image is red."
     assert not slots.is_sleeping()
     caches.close()
 

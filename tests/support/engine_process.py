@@ -39,7 +39,8 @@ class EngineProcess:
 def running_engine(folder: Path, model: Path, **variables: str) -> Iterator[EngineProcess]:
     """Run the engine with these ``LLAMA_ARG_*`` variables, named without that beginning, until the end of the test."""
     port = free_port()
-    own = {"MODEL": str(model), "PORT": str(port), "LOG_VERBOSITY": "4"} | variables
+    # One thread, as everywhere in the tests: two would wait for each other on a busy machine.
+    own = {"MODEL": str(model), "PORT": str(port), "LOG_VERBOSITY": "4", "THREADS": "1"} | variables
     environment = clean_environment(**{f"LLAMA_ARG_{name}": value for name, value in own.items()})
     log_path = folder / f"engine-{port}.log"
     with log_path.open("w") as log:
