@@ -118,6 +118,8 @@ def test_tokens_of_an_image_are_counted_and_the_image_is_stored(server: Server) 
 
 def test_model_is_said_to_see_and_hear(server: Server) -> None:
     assert {"completion", "vision", "audio"} <= set(_post(server, "/api/show", model="eyes")["capabilities"])
+    (model,) = requests.get(f"{server.url}/v1/models", timeout=10).json()["data"]
+    assert {"text", "image", "audio"} <= set(model["architecture"]["input_modalities"])
     props = requests.get(f"{server.url}/props", timeout=10).json()
     assert (props["modalities"]["vision"], props["modalities"]["audio"]) == (True, True)
 
