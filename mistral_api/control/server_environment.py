@@ -18,6 +18,7 @@ from mistral_api.settings import setting_fields
 
 LLAMA_PREFIX = "LLAMA_ARG_"
 KEY_VARIABLE = "LLAMA_API_KEY"
+SLEEP_VARIABLE = "LLAMA_ARG_SLEEP_IDLE_SECONDS"
 
 # What closes a server to web pages. A build that does not know one of these variables ignores it. llama.cpp sends the
 # value of the first as Access-Control-Allow-Origin to every page, unless it is ``*`` or ``localhost``
