@@ -35,6 +35,7 @@ EXPECTED_SKIPS = {
     "its clock is too coarse: how many come at a time is chance",
     "pipes of POSIX",
     "POSIX modes",
+    "a file's name with a colon",
     "Windows has no such modes",
     "Windows has no such sockets",
     "limits of POSIX",
