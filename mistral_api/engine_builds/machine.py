@@ -24,6 +24,11 @@ class Machine:
     nvidia: NvidiaDriver | None = None
     vulkan: tuple[VulkanCard, ...] = ()
 
+    @property
+    def has_card(self) -> bool:
+        """Whether there is a card with memory of its own: graphics within a processor are seldom faster than it."""
+        return bool(self.nvidia and self.nvidia.cards) or any(card["discrete"] for card in self.vulkan)
+
 
 def read_machine() -> Machine:
     """Look at this machine. Takes seconds where drivers are slow."""

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 # How often a missing driver, or a card that is gone, is looked for: opening NVML may take seconds.
 RETRY_SECONDS = 30.0
 # The driver's library. On Windows only the bindings know its places.
-_LIBRARY = "libnvidia-ml.so.1"
+LIBRARY = "libnvidia-ml.so.1"
 
 # After these errors a card is gone until NVML is opened anew. Any other error means that one figure is not available.
 _GONE_ERRORS = (
@@ -124,7 +124,7 @@ class NvmlSession:
             return False
         self._next_open_at = time.monotonic() + self._retry_seconds
         if not _has_library():
-            self._log_once(f"no GPU readings: there is no {_LIBRARY}")
+            self._log_once(f"no GPU readings: there is no {LIBRARY}")
             return False
         self._nvml = importlib.import_module("pynvml")
         try:
@@ -215,7 +215,7 @@ def _has_library() -> bool:
     if sys.platform == "win32":
         return True
     try:
-        ctypes.CDLL(_LIBRARY)
+        ctypes.CDLL(LIBRARY)
     except OSError:
         return False
     return True
