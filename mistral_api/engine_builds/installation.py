@@ -61,11 +61,13 @@ class Installer:
 
     def _install(self, kind: Kind, machine: Machine, folder: DownloadFolder) -> Installed:
         """Return what is to be used. Raises NotInstalled, and OSError of the disk."""
-        if kind is Kind.CPU or (kind is Kind.AUTO and not machine.has_card):
+        if kind is Kind.CPU or (kind is Kind.AUTO and not machine.cards):
             return Installed(Build(CPU, packaged_version()), [])
         variants = suitable_variants(kind, machine)
         if not variants:
             raise NotInstalled(f"No build runs on the card here: {obstacles(kind, machine)}.")
+        cards = ", ".join(machine.cards or [card["name"] for card in machine.vulkan])
+        self._display.show(f"{cards}: looking for the engine's build at {self._index.host}.")
         if self._index.is_unprotected:
             self._display.show(f"{self._index.host} is asked without TLS: whoever is between can give another program.")
         failures = []

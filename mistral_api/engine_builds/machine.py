@@ -25,9 +25,10 @@ class Machine:
     vulkan: tuple[VulkanCard, ...] = ()
 
     @property
-    def has_card(self) -> bool:
-        """Whether there is a card with memory of its own: graphics within a processor are seldom faster than it."""
-        return bool(self.nvidia and self.nvidia.cards) or any(card["discrete"] for card in self.vulkan)
+    def cards(self) -> list[str]:
+        """The names of its cards with memory of their own: graphics within a processor are seldom faster than it."""
+        of_nvidia = [name for name, _ in self.nvidia.cards] if self.nvidia else []
+        return of_nvidia or [card["name"] for card in self.vulkan if card["discrete"]]
 
 
 def read_machine() -> Machine:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # Opening all drivers of a laptop with two cards takes seconds.
 VULKAN_SECONDS = 30.0
 # Where Linux has its nodes for rendering, one for each card: a driver of Vulkan opens them.
-_RENDER_NODES = Path("/dev/dri")
+RENDER_NODES = Path("/dev/dri")
 
 
 def may_have_card() -> bool:
@@ -36,7 +36,7 @@ def may_have_card() -> bool:
     if sys.platform == "win32":
         system = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32")
         return (system / "nvml.dll").exists() or (system / VULKAN).exists()
-    return _can_load(NVML) or (any(_RENDER_NODES.glob("renderD*")) and _can_load(VULKAN))
+    return _can_load(NVML) or (any(RENDER_NODES.glob("renderD*")) and _can_load(VULKAN))
 
 
 def _can_load(library: str) -> bool:
