@@ -56,6 +56,8 @@ def install(kind: str, *, at_start: bool) -> None:
         raise CannotGoOn(str(error)) from error
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted; the same command goes on where it was.") from None
+    if at_start and not done.devices and kind == Kind.AUTO:
+        return  # there is no card, as on most machines
     when = " once the server is started again" if running else " from the engine's next start on"
     click.echo(f"{_named(done.build)} computes on {_computes_on(done.devices)}{'' if at_start else when}.")
 

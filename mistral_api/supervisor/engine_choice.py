@@ -24,7 +24,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from mistral_api.downloads.errors import DownloadError
-from mistral_api.engine_builds.build_store import CPU, BuildStore
+from mistral_api.engine_builds.build_store import BuildStore
 from mistral_api.engine_builds.variants import Kind
 from mistral_api.hardware.drivers import may_have_card
 from mistral_api.settings import Settings
@@ -43,6 +43,8 @@ WAIT_SECONDS = 600.0
 END_SECONDS = 10.0
 POLL_SECONDS = 0.05
 _NO_LAYERS = "0"
+# What click begins the sentence with that ends a command.
+_ERROR = "Error: "
 
 
 class EngineChoice:
@@ -122,20 +124,20 @@ class EngineChoice:
 
     def _follow(self, process: subprocess.Popen[str], kind: Kind) -> None:
         """Log what the process says, and what came of it."""
-        said = ""
-        for line in process.stdout or ():
-            if said:
-                log.info("%s", said)
-            said = line.strip()
-        code = process.wait()
-        if code == 0:
-            late = "; restart the server to use it" if self._made.is_set() else ""
-            worth_saying = self._asked is not None or self._store.chosen().variant != CPU
-            log.log(logging.INFO if worth_saying else logging.DEBUG, "%s%s", said.rstrip("."), late)
-        elif not self._ended:
+        problem = ""
+        with process:
+            for line in process.stdout or ():
+                text = line.strip()
+                if text.startswith(_ERROR):
+                    problem = text.removeprefix(_ERROR)
+                elif text:
+                    log.info("%s", text)
+        if process.returncode == 0 and self._made.is_set():
+            log.info("restart the server to use that build")
+        elif process.returncode != 0 and not self._ended:
             log.error(
                 "the CPU computes, since no build of the engine for the card could be had: %s `%s` tries it again",
-                said.removeprefix("Error: ") or f"exit code {code}.",
+                problem or f"exit code {process.returncode}.",
                 installed_command(f"mistral-api engine install {kind}"),
             )
 
