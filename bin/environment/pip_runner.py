@@ -188,8 +188,8 @@ def _unreachable_sentence(index: str) -> str:
 def _no_engine_sentence() -> str:
     here = f"{sysconfig.get_platform()} with Python {'.'.join(map(str, sys.version_info[:2]))}"
     return (
-        f"The bundled engine, {ENGINE}, is not built for {here}: it is for Linux with glibc and for macOS, on x86-64 and "
-        "ARM64, and for Windows on x86-64. Nothing has been installed."
+        f"The bundled engine, {ENGINE}, is not built for {here}: it is for Linux with glibc and for macOS, on x86-64 "
+        "and ARM64, and for Windows on x86-64. Nothing has been installed."
     )
 
 
