@@ -24,7 +24,7 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.system.byte_sizes import format_size
 from mistral_api.system.command_names import installed_command
-from mistral_api.system.processes import is_alive
+from mistral_api.system.processes import is_alive, stop_signals
 
 
 @click.group()
@@ -63,8 +63,10 @@ def install(kind: str, *, at_start: bool) -> None:
 
 
 def _stop_in_order(*, with_parent: bool) -> None:
-    """Have SIGTERM end this command as Ctrl-C does: what it runs is ended, and a folder that it unpacks is removed."""
-    signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    """Have every request to stop (SIGTERM, Ctrl-Break) end this command as Ctrl-C does, which leaves nothing behind."""
+    for each in stop_signals():
+        if each != signal.SIGINT:
+            signal.signal(each, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
     if with_parent:
         die_with_parent(os.getppid(), signal.SIGTERM)
 

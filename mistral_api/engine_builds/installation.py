@@ -66,22 +66,21 @@ class Installer:
         variants = suitable_variants(kind, machine)
         if not variants:
             raise NotInstalled(f"No build runs on the card here: {obstacles(kind, machine)}.")
-        cards = ", ".join(machine.cards or [card["name"] for card in machine.vulkan])
-        self._display.show(f"{cards}: looking for the engine's build at {self._index.host}.")
         if self._index.is_unprotected:
             self._display.show(f"{self._index.host} is asked without TLS: whoever is between can give another program.")
         failures = []
         for variant in variants:
             try:
-                return self._prepare(variant, folder)
+                return self._prepare(variant, folder, machine)
             except IndexAway as error:
                 failures.append(str(error))
                 break
             except (DownloadError, EngineBroken) as error:
                 failures.append(f"{variant.name}: {error}")
-        raise NotInstalled("; ".join(failure.rstrip(".") for failure in failures) + ".")
+        sentence = "; ".join(failure.rstrip(".") for failure in failures)
+        raise NotInstalled(sentence if sentence.endswith("?") else f"{sentence}.")
 
-    def _prepare(self, variant: Variant, folder: DownloadFolder) -> Installed:
+    def _prepare(self, variant: Variant, folder: DownloadFolder, machine: Machine) -> Installed:
         """Return a build that works: the one that is there, or a new one. Raises DownloadError and EngineBroken."""
         wanted = packaged_version()
         for build in self._store.installed():
@@ -92,6 +91,8 @@ class Installer:
                     self._display.show(
                         f"The {variant.name} build that is there does not work: {error}; fetching it anew."
                     )
+        cards = ", ".join(machine.cards or [card["name"] for card in machine.vulkan])
+        self._display.show(f"{cards}: looking for the engine's build {variant.name} at {self._index.host} ...")
         wheel = self._index.find(variant.name, wanted)
         folder.require_space([wheel])
         path = folder.fetch(wheel, WHEEL_FILE)
