@@ -57,6 +57,11 @@ class Engine:
     version: str | None = None
     build_folder: Path | None = None
 
+    @property
+    def may_use_card(self) -> bool:
+        """Whether it may compute on a graphics card. The bundled engine's build for the processor does not."""
+        return self.name != BUNDLED or self.build_folder is not None
+
 
 def system_fingerprint(engine: Engine, configuration: str) -> str:
     """Return what responses say of what has generated them (OpenAI's ``system_fingerprint``).

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_spec import ServerSpec
-from mistral_api.control.status import BUNDLED
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.hardware.main_memory import total_memory_bytes
@@ -89,7 +88,7 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
     memory = total_memory_bytes()
     if model.file_bytes <= memory:
         return
-    if engine.name != BUNDLED and spec.settings.gpu_layers != "0":
+    if engine.may_use_card and spec.settings.gpu_layers != "0":
         device = read_device_memory()
         if device is None:  # a card that does not report its memory: llama.cpp will find out
             return

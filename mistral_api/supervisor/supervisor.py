@@ -232,7 +232,8 @@ class Supervisor:
             installed_command("mistral-api engine install KIND"),
         )
         self._failed_loads = 0
-        self._wait_for_restart(RestartReason.LOAD, problem, output, 0.0)
+        self._reporter.enter_backoff(problem, output.lines())
+        self._restart_unless_stopped(RestartReason.LOAD)
         on_cpu = replace(preflight, engine=bundled_engine(Build(CPU, packaged_version())))
         self._reporter.set_preflight(on_cpu)
         return on_cpu

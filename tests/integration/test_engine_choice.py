@@ -222,15 +222,21 @@ def test_installation_ends_with_the_supervisor_that_was_killed(index: EngineInde
 
 
 @linux
-@pytest.mark.parametrize("behaviour", ["crashes-at-load", pytest.param("crashes", marks=pytest.mark.slow)])
-def test_build_that_crashes_later_leaves_the_cpu(data_dir: Path, behaviour: str) -> None:
+@pytest.mark.parametrize(
+    ("behaviour", "restarts", "reason"),
+    [
+        ("crashes-at-load", 2, "signal 6 while it was loading: CUDA error: no kernel image is available"),
+        pytest.param("needs-library", 1, "exit code 2 while it was loading: error: xllamacpp", marks=pytest.mark.slow),
+    ],
+)
+def test_build_that_fails_later_leaves_the_cpu(data_dir: Path, behaviour: str, restarts: int, reason: str) -> None:
     install_build(data_dir, behaviour)
     with running_supervisor(data_dir, CONTEXT_SIZE="1024") as running:
         status = running.wait_ready(restarts=None)
         assert status.engine_version == f"xllamacpp {packaged_version()}"
-        assert status.restarts == 2
+        assert status.restarts == restarts
         log = (data_dir / "logs" / "supervisor.log").read_text()
-    assert log.count("cannot serve here, so the CPU's does: the model server ended with signal 6") == 1
+    assert log.count(f"cannot serve here, so the CPU's does: the model server ended with {reason}") == 1
     assert "mistral-api engine install KIND` chooses another build" in log
 
 
