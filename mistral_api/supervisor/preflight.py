@@ -12,7 +12,6 @@ from mistral_api.control.attention import BASE_MODEL
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
-from mistral_api.control.status import BUNDLED
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.hardware.main_memory import total_memory_bytes
@@ -131,8 +130,7 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
     needed = model.file_bytes + beside
     if needed <= memory:
         return
-    for_cards = engine.name != BUNDLED or engine.build_folder is not None
-    if for_cards and spec.settings.gpu_layers != "0":
+    if engine.may_use_card and spec.settings.gpu_layers != "0":
         device = read_device_memory()
         if device is None:  # a card that does not report its memory: llama.cpp will find out
             return
