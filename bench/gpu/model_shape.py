@@ -1,6 +1,6 @@
 """The tensors of a llama model by its shape, with the types that llama.cpp's Q4_K_M gives them, and their bytes.
 
-Sources: llama.cpp ``src/llama-quant.cpp`` (``use_more_bits`` and Q4_K_M's rules), ``ggml/src/ggml-common.h`` (its blocks
+Sources: llama.cpp ``src/llama-quant.cpp`` (``use_more_bits`` and Q4_K_M's rules), ``ggml/src/ggml-common.h`` (its
 ``block_q4_K`` and ``block_q6_K``), ``gguf-py/gguf/constants.py`` (names of tensors, numbers of types).
 """
 

@@ -44,7 +44,7 @@ def prepare(llama_cpp: str | None, python: str) -> list[str]:
     """Make the parcel anew, and return lines that say how large it is.
 
     ``llama_cpp``: the version of PyPI's package; None is the newest. ``python``: that of the machine with the card,
-    such as ``3.12``. Raises BenchmarkError where something cannot be fetched, or all together is too large to be carried.
+    such as ``3.12``. Raises BenchmarkError where something cannot be fetched, or all is too large to be carried.
     """
     shutil.rmtree(PARCEL, ignore_errors=True)
     PARCEL.mkdir(parents=True)
