@@ -8,6 +8,7 @@ runs programs has the driver's ``libcuda.so.1`` without a stub to link with.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -49,10 +50,18 @@ def _roots() -> Iterator[Path]:
     named = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"))
     yield from (Path(each) for each in named if each)
     if found := shutil.which("nvcc"):
-        yield Path(found).resolve().parent.parent
+        yield _root_of(found)
     yield from (path for path in (Path("/usr/local/cuda"), Path("/opt/cuda")) if path.is_dir())
     for folder in _packages():
         yield from sorted(folder.glob("nvidia/cu[0-9]*"), reverse=True)
+
+
+def _root_of(nvcc: str) -> Path:
+    """Return the toolkit of a compiler on PATH, which may be a script that starts another one."""
+    command = [nvcc, "-v", "--dryrun", "-x", "cu", "/dev/null"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stderr
+    found = re.search(r"^#\$ TOP=(.+)$", said, re.MULTILINE)
+    return Path(found[1] if found else Path(nvcc).parent.parent).resolve()
 
 
 def _packages() -> Iterator[Path]:

@@ -37,7 +37,7 @@ _C_LIBRARIES = (
 _NOT_NEEDED = frozenset(("xllamacpp", "huggingface-hub", "httpx2"))
 # Of CMake's wheel only this is needed.
 _CMAKE = re.compile(r"cmake/data/(bin/cmake|share/cmake-[\d.]+/(?:Modules|Templates)/.+)")
-_NINJA = re.compile(r"(?:ninja/data/|ninja-[\d.]+\.data/scripts/)(ninja)")
+_NINJA = re.compile(r"ninja-[\d.]+\.data/scripts/ninja")
 
 
 def prepare(llama_cpp: str | None, python: str) -> list[str]:
@@ -50,7 +50,7 @@ def prepare(llama_cpp: str | None, python: str) -> list[str]:
     PARCEL.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
         _fetch_sources(Path(folder), llama_cpp)
-        _fetch_tools(Path(folder))
+        _fetch_tools(Path(folder), python)
     _fetch_wheels(python)
     sizes = {"sources": _size(SOURCES), "CMake and ninja": _size(TOOLS), "packages": _size(WHEELS)}
     sizes["working tree"] = sum(_size(path) for path in _working_tree())
@@ -69,16 +69,25 @@ def _fetch_sources(folder: Path, version: str | None) -> None:
     (PARCEL / "build-number").write_text(number, encoding="ascii")
 
 
-def _fetch_tools(folder: Path) -> None:
+def _fetch_tools(folder: Path, python: str) -> None:
     """Pack CMake and ninja as ``bin`` and ``share``, from wheels of PyPI."""
-    _pip("download", *_for_platform("3"), "-d", str(folder), "--no-deps", "cmake", "ninja")
+    _pip("download", *_for_platform(python), "-d", str(folder), "--no-deps", "cmake", "ninja")
     with tarfile.open(TOOLS, "w:xz", preset=6) as made:
         for wheel in sorted(folder.glob("*.whl")):
-            pattern = _CMAKE if wheel.name.startswith("cmake") else _NINJA
             with zipfile.ZipFile(wheel) as archive:
                 for name in archive.namelist():
-                    if found := pattern.fullmatch(name):
-                        _add(made, found[1] if "/" in found[1] else f"bin/{found[1]}", archive.read(name))
+                    if path := packed_tool(name):
+                        _add(made, path, archive.read(name))
+    with tarfile.open(TOOLS) as made:
+        if missing := {"bin/cmake", "bin/ninja"} - set(made.getnames()):
+            raise BenchmarkError(f"PyPI's wheels of CMake and ninja have no {' and no '.join(sorted(missing))}.")
+
+
+def packed_tool(name: str) -> str | None:
+    """Return where a file of CMake's or ninja's wheel is packed; None: it is not needed."""
+    if found := _CMAKE.fullmatch(name):
+        return None if name.endswith("/") else found[1]
+    return "bin/ninja" if _NINJA.fullmatch(name) else None
 
 
 def _add(archive: tarfile.TarFile, path: str, content: bytes) -> None:

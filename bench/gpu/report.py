@@ -49,8 +49,12 @@ class Report:
 
     def add_rounds(self, section: str, what: str, values: Sequence[float], unit: str) -> None:
         """Add the median of several rounds; the same line again takes the place of the one before."""
-        self.findings = [each for each in self.findings if (each.section, each.what) != (section, what)]
-        self.findings.append(Finding(section, what, statistics.median(values), unit, tuple(values)))
+        made = Finding(section, what, statistics.median(values), unit, tuple(values))
+        known = [(each.section, each.what) for each in self.findings]
+        if (section, what) in known:
+            self.findings[known.index((section, what))] = made
+        else:
+            self.findings.append(made)
         self.save()
 
     def leave_out(self, section: str, reason: str) -> None:

@@ -13,10 +13,10 @@ from bench.running import RunningStack
 from bench.warm import restart_model_server
 
 SECTION = "warm restart"
-# Tokens that a line of the prompt takes, at most, with the vocabulary that model_file.py writes.
-_TOKENS_A_LINE = 16
-# A share of the context that one request may use.
-_SHARE = 0.5
+# Tokens that a line of the prompt takes with the vocabulary that model_file.py writes.
+_TOKENS_A_LINE = 8
+# Half of the context that one request may use; without a card only the flow is tried.
+_SHARE, _TRIAL_SHARE = 0.5, 0.02
 
 
 def measure_warm_restart(measurement: Measurement, *, saved: bool) -> None:
@@ -24,7 +24,8 @@ def measure_warm_restart(measurement: Measurement, *, saved: bool) -> None:
     context, report = measurement.shape.context, measurement.report
     how = "with saved caches" if saved else "without"
     settings = {"PARALLEL": "2", "CONTEXT_SIZE": str(2 * context), "SLOT_SAVE_SECONDS": "300" if saved else "0"}
-    body = _body(int(context * _SHARE / _TOKENS_A_LINE))
+    share = _SHARE if measurement.has_card else _TRIAL_SHARE
+    body = _body(int(context * share / _TOKENS_A_LINE))
     with measurement.stack(**settings) as running:
         cold = _time(running, body)
         warm = _time(running, body)
