@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, TypedDict
 
@@ -87,7 +88,7 @@ class RemoteSlotPool:
         waiter.number = next(self._numbers)
         self._waiters[waiter.number] = waiter
         try:
-            added: _Added = self._ask("add", waiter.number, waiter.owner, waiter.count, refusable)
+            added: _Added = self._ask("add", waiter.number, waiter.owner, waiter.count, refusable, waiter.tokens)
         except BaseException:
             self.leave(waiter)
             raise
@@ -103,8 +104,8 @@ class RemoteSlotPool:
     def leave(self, waiter: Waiter) -> None:
         self._take_back("leave", waiter)
 
-    def release(self, waiter: Waiter) -> None:
-        self._take_back("release", waiter)
+    def release(self, waiter: Waiter, *, cut_off: bool = False) -> None:
+        self._take_back("cut_off" if cut_off else "release", waiter)
 
     def seconds_until_room(self) -> float | None:
         """See :class:`SlotPool`. Nobody is asked where there was plenty of room a moment ago."""
@@ -191,8 +192,8 @@ class _RemoteWaiter(Waiter):
 
     __slots__ = ("_key", "_peer", "_prefix", "taken")
 
-    def __init__(self, owner: str, slots: int, peer: Peer, prefix: str, key: int) -> None:
-        super().__init__(owner, slots)
+    def __init__(self, owner: str, slots: int, tokens: int, peer: Peer, prefix: str, key: int) -> None:
+        super().__init__(owner, slots, tokens)
         self._peer, self._prefix, self._key = peer, prefix, key
         # Whether the other process is known to have taken its slots.
         self.taken = False
@@ -222,6 +223,7 @@ class _RemoteGenerations:
         peer.handle(f"{prefix}.taken", self._note_taken)
         peer.handle(f"{prefix}.leave", self._leave)
         peer.handle(f"{prefix}.release", self._release)
+        peer.handle(f"{prefix}.cut_off", self._cut_off)
         peer.handle(f"{prefix}.room", lambda: (pool.seconds_until_room(), pool.has_plenty))
         peer.handle(f"{prefix}.positions", self._positions)
         peer.handle(f"{prefix}.give_up", self._give_up)
@@ -229,8 +231,8 @@ class _RemoteGenerations:
         peer.on_silence(self._note_silence)
         peer.on_end(self._leave_all)
 
-    def _add(self, key: int, owner: str, slots: int, refusable: bool) -> _Added:
-        waiter = _RemoteWaiter(owner, slots, self._peer, self._prefix, key)
+    def _add(self, key: int, owner: str, slots: int, refusable: bool, tokens: int) -> _Added:
+        waiter = _RemoteWaiter(owner, slots, tokens, self._peer, self._prefix, key)
         waiter.arrived = self._clock()
         retry_after = self._pool.add(waiter, refusable=refusable)
         if retry_after is None:
@@ -270,6 +272,9 @@ class _RemoteGenerations:
 
     def _release(self, key: int) -> None:
         self._take_back(key, self._pool.release)
+
+    def _cut_off(self, key: int) -> None:
+        self._take_back(key, partial(self._pool.release, cut_off=True))
 
     def _take_back(self, key: int, give_back: Callable[[Waiter], None]) -> None:
         waiter = self._waiters.pop(key, None)

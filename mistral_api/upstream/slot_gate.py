@@ -61,14 +61,15 @@ class SlotGate:
         # Told how long each generation waited that had to, in seconds.
         self.on_wait: Callable[[float], None] = _tell_nobody
 
-    def enter(self, owner: str, count: int, call: UpstreamCall) -> Release:
+    def enter(self, owner: str, count: int, call: UpstreamCall, tokens: int = 0) -> Release:
         """Return once a request that takes ``count`` slots may be sent. What is returned has to be called at its end.
 
+        ``tokens``: how much of a cache that the slots share it may come to need.
         Raises what ends the call, Unavailable (``overloaded``) where too many wait, unless the client has been promised
         an answer, ModelTimeout, and what the place of the request is refused with.
         """
         pool = self._pool
-        waiter = Waiter(owner, count if pool.size is None else min(count, pool.size))
+        waiter = Waiter(owner, count if pool.size is None else min(count, pool.size), tokens)
         waiter.arrived = self._clock()
         if self._closed:
             raise cancelled_error("shutdown")
@@ -77,7 +78,7 @@ class SlotGate:
             self._add_after_all(waiter)
         if not waiter.admitted:
             self._wait(waiter, call)
-        return partial(pool.release, waiter)
+        return partial(pool.release, waiter) if not tokens else lambda: pool.release(waiter, cut_off=call.cut_off)
 
     def require_room(self) -> None:
         """Raise Unavailable (``overloaded``) where a generation would be one too many."""
