@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from mistral_api.control.server_spec import MAIN_SERVER
+from mistral_api.control.shared_cache import SharedCache
 from mistral_api.system.files import ReplacedFile, replace_file
 from mistral_api.system.processes import ProcessIdentity, is_alive
 
@@ -86,7 +87,9 @@ class ModelServerStatus:
     ``system_fingerprint`` is what responses say of the engine, the model and their settings (OpenAI's field).
     ``gpu_layers``, ``context_size`` and ``cache_type`` are in effect now. ``memory_step`` describes them in words
     where they differ from the settings, and is None where they do not.
-    ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them.
+    ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them; ``prompt_cache_mib``: how much
+    it may take there, None where nobody knows.
+    ``shared_cache``: whether all slots share one KV cache; ``cache_tokens``: its size, as far as the server has told it.
     ``restored_slots``: the keys of the conversations whose saved caches its slots got at its start, by slot.
     ``restart_reasons`` counts ``restarts`` by RestartReason. ``last_restarts`` has the newest of them.
     ``last_lines`` is the server's output before it ended last.
@@ -113,6 +116,9 @@ class ModelServerStatus:
     cache_type: str | None = None
     memory_step: str | None = None
     prompt_cache: bool = True
+    prompt_cache_mib: int | None = None
+    shared_cache: bool = False
+    cache_tokens: int | None = None
     restored_slots: dict[str, str] = field(default_factory=dict)
     batch_size: int
     threads: int
@@ -214,6 +220,22 @@ class StatusReader:
         """Return the tokens of the model server's whole context, which its slots share; None where nobody knows."""
         status = self._file.current()
         return None if status is None else status.context_size or status.model_context
+
+    def shared_cache(self) -> SharedCache | None:
+        """Return the KV cache that the slots share; None where each has its own, or as much as a request can use."""
+        status = self._file.current()
+        if status is None or not status.shared_cache:
+            return None
+        tokens = status.cache_tokens or status.context_size or status.model_context
+        if not tokens:
+            return None
+        request = min(tokens, status.model_context or tokens)
+        return SharedCache(tokens, request, status.parallel) if request * status.parallel > tokens else None
+
+    def cache_tokens(self) -> int | None:
+        """Return the tokens of the cache that the slots share, None where there is none."""
+        shared = self.shared_cache()
+        return None if shared is None else shared.tokens
 
     def system_fingerprint(self) -> str | None:
         """Return what tells this engine, model and settings from others; None where nobody knows."""

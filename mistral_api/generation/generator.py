@@ -27,6 +27,7 @@ from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.stages import StagedStream
 from mistral_api.generation.stored_completion import store_completion
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback, new_slot_seed
+from mistral_api.generation.token_needs import TokenNeeds
 from mistral_api.grammars.request_budget import request_budget
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
@@ -89,6 +90,7 @@ class Generator:
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
         )
         self._checker = PromptChecker(prompts.counter, self._traits.llama_cpp)
+        self._needs = TokenNeeds(server.shared_cache, server.process, prompts.counter)
 
     def use_cache(self, answers: AnswerCache | None) -> None:
         """Give answers again that this cache has, if there is one. Call it before the first request."""
@@ -306,8 +308,9 @@ class Generator:
         """
         count = _slots_for(request)
         call.check = partial(self._checker.accepts, planned.endpoint, request)
+        request, tokens = self._needs.limited(planned.endpoint, request, self._most_at_once(count))
         with call.trace.span("queue", wait="slot"):
-            placed = PlacedRequest(request, self._gate.enter(source.owner, count, call))
+            placed = PlacedRequest(request, self._gate.enter(source.owner, count, call, tokens))
         try:
             placed = self._place(placed, source, count)
             call.trace.begin_upstream()
@@ -324,6 +327,10 @@ class Generator:
         placed.note_answer()
         response.at_close(placed.end)
         return response
+
+    def _most_at_once(self, count: int) -> int:
+        """Return how many of the choices of a request are generated at the same time."""
+        return count if self._client.slots is None else min(count, self._client.slots)
 
     def _place(self, placed: PlacedRequest, source: PromptSource, count: int) -> PlacedRequest:
         """Return a request so that it reads nothing of another owner's prompts in the model server.

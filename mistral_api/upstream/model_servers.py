@@ -10,6 +10,7 @@ from typing import NotRequired, TypedDict
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
+from mistral_api.control.shared_cache import SharedCache
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names, stand_in_names
@@ -73,6 +74,10 @@ class ModelServerEntry:
         """Return ``"ready"``, ``"loading"`` or ``"unreachable"``, as the server is now."""
         return self.client.probe() if self.spec is not None else probe_external(self.client).state
 
+    def shared_cache(self) -> SharedCache | None:
+        """Return the KV cache that its slots share, None where each has its own, or nobody knows."""
+        return None if self.status is None else self.status.shared_cache()
+
     def process(self) -> object | None:
         """Return what tells one process of the server from the next; None where nobody knows."""
         return None if self.status is None else self.status.server_process()
@@ -122,15 +127,20 @@ def supervised_server(
     limits = RequestLimits(
         supervised=True,
         pass_unknown=settings.pass_unknown_fields,
-        most_output=lambda: settings.max_output_tokens or status.context_size(),
+        most_output=lambda: settings.max_output_tokens or _longest_answer(status),
     )
-    slots = SharedSlots(spec.name, client.slots, sharing)
+    slots = SharedSlots(spec.name, client.slots, sharing, status.cache_tokens)
     restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
     owners = slots.owners(status.server_process, status.has_prompt_cache, restored)
     gate = slots.gate(settings.model_read_seconds, settings.max_waiting)
     constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
     feedback = FeedbackWriter(data_dir, spec.name)
     return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, spec, status, feedback)
+
+
+def _longest_answer(status: StatusReader) -> int | None:
+    """Return how many tokens an answer may have, None where that is decided when it has its turn, or nobody knows."""
+    return None if status.shared_cache() else status.context_size()
 
 
 def external_server(
