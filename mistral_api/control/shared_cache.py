@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mistral_api.settings import Settings
+
 UNIFIED, NOT_UNIFIED = "LLAMA_ARG_KV_UNIFIED", "LLAMA_ARG_NO_KV_UNIFIED"
 # With one cache llama.cpp would save all idle slots to main memory, and clear them, before each request (TAG_IDLE_SLOT_
 # CLEAR in tools/server/server-context.cpp): conversations that take turns would be copied to and fro, and after a
@@ -44,6 +46,15 @@ def with_shared_cache(environment: Mapping[str, str]) -> dict[str, str]:
     if NOT_UNIFIED not in environment and not any(environment.get(name) for name in _SPLIT_WITH):
         defaults[UNIFIED] = "1"
     return defaults | dict(environment)
+
+
+def whole_context(settings: Settings, model_context: int | None, environment: Mapping[str, str]) -> int:
+    """Return the tokens of the whole cache that a model server with this environment is going to have; 0: unknown.
+
+    Where each slot has its own, a context of 0 gives every one of them the model's.
+    """
+    slots = 1 if is_shared(environment) else settings.parallel
+    return settings.context_size or (model_context or 0) * slots
 
 
 def is_shared(environment: Mapping[str, str]) -> bool:

@@ -25,11 +25,10 @@ class Machine:
     vulkan: tuple[VulkanCard, ...] = ()
 
 
-def read_machine() -> Machine:
-    """Look at this machine. Takes seconds where drivers are slow."""
-    return Machine(
-        platform.system(), platform.machine(), _glibc(), nvidia=read_nvidia_driver(), vulkan=read_vulkan_cards()
-    )
+def read_machine(*, with_vulkan: bool = True) -> Machine:
+    """Look at this machine. Takes seconds where drivers are slow. ``with_vulkan``: ask the drivers of Vulkan too."""
+    vulkan = read_vulkan_cards() if with_vulkan else ()
+    return Machine(platform.system(), platform.machine(), _glibc(), nvidia=read_nvidia_driver(), vulkan=vulkan)
 
 
 def _glibc() -> tuple[int, int] | None:

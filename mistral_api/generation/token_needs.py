@@ -19,13 +19,14 @@ from mistral_api.control.shared_cache import SharedCache
 from mistral_api.errors import ApiError, ModelUnavailable
 from mistral_api.event_loop.turns import Turns
 from mistral_api.generation.endpoint import Endpoint
-from mistral_api.generation.prompt_size import prompts_of, text_bytes
+from mistral_api.generation.prompt_size import prompts_of
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import context_exceeded
 from mistral_api.upstream.large_requests import work_on
 from mistral_api.upstream.loaded_model import PLAIN
 from mistral_api.upstream.request_limits import OUTPUT_LIMITS
+from mistral_api.upstream.text_limit import text_bytes
 from mistral_api.upstream.token_counter import MARKUP, TokenCounter, has_more_than_text
 
 # A prompt whose bytes are no more than this part of a slot's share is not counted.

@@ -192,8 +192,9 @@ class _RemoteWaiter(Waiter):
 
     __slots__ = ("_key", "_peer", "_prefix", "taken")
 
-    def __init__(self, owner: str, slots: int, tokens: int, peer: Peer, prefix: str, key: int) -> None:
-        super().__init__(owner, slots, tokens)
+    def __init__(self, owner: str, need: tuple[int, int], peer: Peer, prefix: str, key: int) -> None:
+        """``need``: how many slots and how many tokens it takes. ``key``: its number in the other process."""
+        super().__init__(owner, *need)
         self._peer, self._prefix, self._key = peer, prefix, key
         # Whether the other process is known to have taken its slots.
         self.taken = False
@@ -232,7 +233,7 @@ class _RemoteGenerations:
         peer.on_end(self._leave_all)
 
     def _add(self, key: int, owner: str, slots: int, refusable: bool, tokens: int) -> _Added:
-        waiter = _RemoteWaiter(owner, slots, tokens, self._peer, self._prefix, key)
+        waiter = _RemoteWaiter(owner, (slots, tokens), self._peer, self._prefix, key)
         waiter.arrived = self._clock()
         retry_after = self._pool.add(waiter, refusable=refusable)
         if retry_after is None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from mistral_api.embedded.engine.flags import BadFlag, EngineOptions, FlagValue, parse_options
 from mistral_api.embedded.engine.library import xllamacpp
+from mistral_api.embedded.engine.load_messages import LOADING_VERBOSITY, end_load_messages
 from mistral_api.system.byte_sizes import MIB
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.logs import configure_command_log
@@ -64,12 +65,23 @@ def _serve(options: EngineOptions) -> int:
 
     def load() -> None:
         try:
-            events.put(xllamacpp.Server(common_params(options.values)))
+            events.put(_load(options))
         except BaseException as error:  # noqa: BLE001 - passed to the main thread, which ends the process
             events.put(error)
 
     threading.Thread(target=load, name="load", daemon=True).start()
     return _wait(events)
+
+
+def _load(options: EngineOptions) -> xllamacpp.Server:
+    """Return the server once it has its model. How much it prints meanwhile is the operator's choice, or ours."""
+    params = common_params(options.values)
+    if "verbosity" in options.values:
+        return xllamacpp.Server(params)
+    params.verbosity = LOADING_VERBOSITY
+    server = xllamacpp.Server(params)
+    end_load_messages()
+    return server
 
 
 def _wait(events: queue.SimpleQueue[_LoadEvent]) -> int:
