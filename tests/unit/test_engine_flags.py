@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from mistral_api.control.server_spec import main_server_spec
-from mistral_api.embedded.engine.flags import BadFlag, parse_options
+from mistral_api.embedded.engine.enumerations import CACHE_TYPE, FLASH_ATTENTION
+from mistral_api.embedded.engine.flag import BadFlag
+from mistral_api.embedded.engine.flags import parse_options
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_fallback import MemoryStep
@@ -27,8 +29,8 @@ def test_bundled_engine_parses_the_supervisors_command_line() -> None:
         "model_alias": {"a", "b"},
         "n_gpu_layers": -1,
         "n_ctx": 0,
-        "cache_type_k": "q8_0",
-        "flash_attn_type": "on",
+        "cache_type_k": CACHE_TYPE["q8_0"],
+        "flash_attn_type": FLASH_ATTENTION["on"],
         "n_batch": 2048,
         "n_parallel": 4,
         "endpoint_metrics": True,
@@ -39,8 +41,8 @@ def test_bundled_engine_parses_the_supervisors_command_line() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
-        (["--mode", "x"], "unrecognized arguments: --mode x"),  # no abbreviations
+        (["--no-such-flag"], "unrecognized argument: --no-such-flag"),
+        (["--mode", "x"], "unrecognized argument: --mode"),  # no abbreviations
         (["--port", "many"], "argument --port: 'many' is not allowed"),
         (["-ngl", "some"], "argument --n-gpu-layers: 'some' is not allowed"),
         (["-fa", "maybe"], "argument --flash-attn: 'maybe' is not allowed"),
@@ -67,8 +69,8 @@ def test_bad_llama_arg_variable_is_refused_by_name() -> None:
 
 
 def test_unsupported_llama_arg_variables_are_listed() -> None:
-    asked = parse_options([], {"LLAMA_ARG_RPC": "host", "LLAMA_ARG_PORT": "1", "HOME": "/"})
-    assert asked.unknown_variables == ["LLAMA_ARG_RPC"]
+    options = parse_options([], {"LLAMA_ARG_RPC": "host", "LLAMA_ARG_PORT": "1", "HOME": "/"})
+    assert [warning.split(" has no effect")[0] for warning in options.warnings] == ["LLAMA_ARG_RPC"]
 
 
 @pytest.mark.parametrize(("text", "layers"), [("auto", -1), ("all", -2), ("0", 0), ("20", 20)])

@@ -20,6 +20,7 @@ from mistral_api.control.server_spec import (
     server_specs,
 )
 from mistral_api.control.status import status_file
+from mistral_api.embedded.engine.enumerations import POOLING
 from mistral_api.embedded.engine.flags import parse_options
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import read_model
@@ -72,7 +73,7 @@ def test_embedding_server_batch_fits_a_whole_input(tmp_path: Path) -> None:
         "n_ubatch": 1024,
         "n_parallel": 3,
         "embedding": True,
-        "pooling_type": "mean",
+        "pooling_type": POOLING["mean"],
     }
 
 
