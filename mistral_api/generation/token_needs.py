@@ -96,7 +96,8 @@ class TokenNeeds:
         if prompt + count > cache.tokens:
             raise context_exceeded(cache.tokens, prompt, what="your prompts", param="prompt")
         answer = answer_tokens(cache, prompt, wanted, count)
-        need = min(prompt + answer * count, cache.tokens)
+        # No less than the share of its slots: until llama.cpp begins with it, its slot has what was there before.
+        need = min(max(prompt + answer * count, cache.share * count), cache.tokens)
         # llama.cpp itself ends an answer at the end of the context.
         if wanted is not None and (answer == wanted or count == 1):
             return request, need

@@ -21,6 +21,7 @@ from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.catalogue import Catalogue, StandInRule, model_not_found
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
+from mistral_api.upstream.idle_slots import IdleSlots
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.server_identity import ServerIdentity
 from mistral_api.upstream.shared_slots import SharedSlots, Sharing
@@ -38,7 +39,7 @@ class ModelServerEntry:
 
     ``limits``: what of a request it gets; ``slot_gate``: how its slots are shared; ``slot_owners``: whose prompts are
     in them; ``constraints``: the gate that grammars and JSON schemas pass on their way to it; ``cache_salts``: what
-    keeps owners apart in an engine that may have no slots.
+    keeps owners apart in an engine that may have no slots; ``idle_slots``: what earlier requests have left in slots.
     """
 
     client: ModelServerClient
@@ -47,6 +48,7 @@ class ModelServerEntry:
     slot_gate: SlotGate
     slot_owners: SlotOwners
     constraints: ConstraintGate
+    idle_slots: IdleSlots
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
@@ -136,7 +138,8 @@ def supervised_server(
     gate = slots.gate(settings.model_read_seconds, settings.max_waiting)
     constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
     feedback = FeedbackWriter(data_dir, spec.name)
-    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, spec, status, feedback)
+    idle = IdleSlots(client, status.shared_cache)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, idle, spec, status, feedback)
 
 
 def _longest_answer(status: StatusReader) -> int | None:
@@ -160,7 +163,8 @@ def external_server(
     catalogue = Catalogue(client, [], other_models, StandInRule(any=settings.any_model))
     constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
     salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
-    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, cache_salts=salts)
+    idle = IdleSlots(client, lambda: None)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, idle, cache_salts=salts)
 
 
 def unused_slots(client: ModelServerClient) -> frozenset[int]:

@@ -38,10 +38,12 @@ RESTART_SECONDS = 5.0
 class _Added(TypedDict):
     """What becomes of a generation: it has slots, or waits at ``position``, or may come back after some seconds.
 
-    ``take_until``: when it has to have taken its slots; None while it waits. ``plenty``: whether many more may wait.
+    ``take_until``: when it has to have taken its slots; None while it waits. ``crowd``: see :class:`Waiter`.
+    ``plenty``: whether many more may wait.
     """
 
     take_until: float | None
+    crowd: int
     position: int
     retry_after: float | None
     plenty: bool
@@ -98,7 +100,7 @@ class RemoteSlotPool:
             return added["retry_after"]
         waiter.position = added["position"]
         if added["take_until"] is not None:  # else it may have been told of meanwhile
-            self._note_admission(waiter.number, added["take_until"])
+            self._note_admission(waiter.number, added["take_until"], added["crowd"])
         return None
 
     def leave(self, waiter: Waiter) -> None:
@@ -147,6 +149,9 @@ class RemoteSlotPool:
             if waiter.waits:
                 waiter.wake()
 
+    def note_small(self) -> None:
+        self._first.tell(f"{self._prefix}.note_small")
+
     def _all(self) -> list[Waiter]:
         return list(self._waiters.copy().values())
 
@@ -161,7 +166,7 @@ class RemoteSlotPool:
             waiter.ended = True
             self._first.tell(f"{self._prefix}.{how}", waiter.number)
 
-    def _note_admission(self, number: int, take_until: float | None) -> None:
+    def _note_admission(self, number: int, take_until: float | None, crowd: int) -> None:
         """Take slots, or ask for them where it is too late to be sure of them. None: they are certain."""
         waiter = self._waiters.get(number)
         if waiter is None:  # it has just left
@@ -169,7 +174,7 @@ class RemoteSlotPool:
         if take_until is not None and self._clock() >= take_until:
             self._first.tell(f"{self._prefix}.take", number)
             return
-        waiter.admitted = True
+        waiter.admitted, waiter.crowd = True, crowd
         waiter.wake()
         if take_until is not None:
             self._first.tell(f"{self._prefix}.taken", number)
@@ -207,7 +212,7 @@ class _RemoteWaiter(Waiter):
     def wake(self) -> None:
         refusal = self.refusal
         if self.admitted:
-            self._peer.tell(f"{self._prefix}.admitted", self._key, self.take_until)
+            self._peer.tell(f"{self._prefix}.admitted", self._key, self.take_until, self.crowd)
         elif refusal is not None:
             self._peer.tell(f"{self._prefix}.refused", self._key, refusal.message, refusal.code, refusal.retry_after)
 
@@ -225,6 +230,7 @@ class _RemoteGenerations:
         peer.handle(f"{prefix}.leave", self._leave)
         peer.handle(f"{prefix}.release", self._release)
         peer.handle(f"{prefix}.cut_off", self._cut_off)
+        peer.handle(f"{prefix}.note_small", pool.note_small)
         peer.handle(f"{prefix}.room", lambda: (pool.seconds_until_room(), pool.has_plenty))
         peer.handle(f"{prefix}.positions", self._positions)
         peer.handle(f"{prefix}.give_up", self._give_up)
@@ -244,6 +250,7 @@ class _RemoteGenerations:
                 self._leave_all()
         return {
             "take_until": waiter.take_until if waiter.admitted else None,
+            "crowd": waiter.crowd,
             "position": waiter.position,
             "retry_after": retry_after,
             "plenty": self._pool.has_plenty,
@@ -254,7 +261,7 @@ class _RemoteGenerations:
         waiter = self._waiters.get(key)
         if waiter is not None and waiter.admitted:
             waiter.taken = True
-            self._peer.tell(f"{self._prefix}.admitted", key, None)
+            self._peer.tell(f"{self._prefix}.admitted", key, None, waiter.crowd)
 
     def _note_taken(self, key: int) -> None:
         waiter = self._waiters.get(key)

@@ -81,6 +81,9 @@ class SlotPool(Protocol):
     def wake_all(self) -> None:
         """Have all that wait in this process look at what has changed."""
 
+    def note_small(self) -> None:
+        """Note that no idle slot has more than its share of a cache that all share."""
+
 
 class OwnSlotPool:
     """The slots in the memory of this process (:class:`SlotPool`)."""
@@ -99,6 +102,10 @@ class OwnSlotPool:
         self._cache_tokens = cache_tokens
         # The tokens of those that were cut off, and until when they count.
         self._lingering: deque[tuple[float, int]] = deque()
+        # Whether an idle slot may have more than its share of the cache: it may have been restored. And how many
+        # generations run that may need more.
+        self._has_large = True
+        self._large = 0
         self._timer: threading.Timer | None = None
         self._most_waiting = most_waiting
         self._clock = clock
@@ -136,7 +143,7 @@ class OwnSlotPool:
                     return seconds
             if not len(queue) and self._has_slots(waiter) and self._has_cache(waiter):
                 queue.admit_first(waiter)
-                waiter.began = self._clock()
+                self._note_admission(waiter)
                 return None
             queue.add(waiter)
             admitted = self._admit()
@@ -168,6 +175,9 @@ class OwnSlotPool:
     def _take_out(self, waiter: Waiter) -> None:
         """Take back what a generation has, its slots or its place in the queue. The lock is held."""
         if waiter.admitted:
+            if waiter.large:
+                waiter.large, self._has_large = False, True
+                self._large -= 1
             self._queue.free(waiter)
         elif not waiter.passed_over:
             self._queue.remove(waiter)
@@ -243,9 +253,23 @@ class OwnSlotPool:
                     break
                 waiter = passing
             self._queue.admit(waiter)
-            waiter.began = self._clock()
+            self._note_admission(waiter)
             admitted.append(waiter)
         return admitted
+
+    def _note_admission(self, waiter: Waiter) -> None:
+        waiter.began = self._clock()
+        size = self._cache_tokens() if waiter.tokens else None
+        if size is None:
+            return
+        waiter.large = waiter.tokens > size // (self.size or 1) * waiter.count
+        self._large += waiter.large
+        if self._has_large or self._large:
+            waiter.crowd = self._queue.tokens + sum(tokens for _, tokens in self._lingering)
+
+    def note_small(self) -> None:
+        with self._lock:
+            self._has_large = False
 
     def _passing(self, blocked: Waiter) -> Waiter | None:
         """Return the one that goes before a generation which has its turn and no room in the cache. The lock is held.

@@ -25,7 +25,9 @@ class Waiter:
 
     ``tokens``: how much of the cache that all slots share it may come to need; 0 where it needs none of it, or each
     slot has a cache of its own. ``blocked_at``: since when it has its turn without room for its tokens; ``passes``: how
-    many smaller ones went before it since.
+    many smaller ones went before it since. ``crowd``: what all that run may need, with it, where idle slots may have
+    too much beside that when it has its turn; else 0. ``large``: whether it runs, and may need more than the share of
+    its slots.
     ``signal`` is set when it has them, or when what it waits for has changed otherwise. ``position``: how many
     generations have their turn until it has its own, as far as that was known when it was last looked at.
     """
@@ -36,7 +38,9 @@ class Waiter:
         "began",
         "blocked_at",
         "count",
+        "crowd",
         "ended",
+        "large",
         "number",
         "owner",
         "passed_over",
@@ -50,9 +54,10 @@ class Waiter:
     def __init__(self, owner: str, count: int, tokens: int = 0) -> None:
         self.owner, self.count, self.tokens = owner, count, tokens
         self.blocked_at: float | None = None
-        self.passes = 0
+        self.passes = self.crowd = 0
         # Whether it has got its slots; and whether it has given them back, or waits no longer.
         self.admitted = self.ended = False
+        self.large = False
         # Whether it is not in the queue at present, because its process does not answer.
         self.passed_over = False
         self.number = self.position = 0

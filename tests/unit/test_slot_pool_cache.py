@@ -154,3 +154,18 @@ def test_silent_process_gives_its_tokens_back(pool: Pool) -> None:
     assert not silent.admitted
     pool.end(waiting)
     assert silent.admitted
+
+
+def test_idle_slots_are_looked_at_while_large_requests_run_and_after_them(pool: Pool) -> None:
+    first = pool.add(8_000)
+    assert first.crowd == 8_000  # what the slots have after a start is not known
+    pool.pool.note_small()
+    assert pool.add(8_000).crowd == 0
+    large = pool.add(10_000)
+    assert large.crowd == 26_000
+    pool.end(first)
+    assert pool.add(5_000).crowd == 23_000
+    pool.end(large)
+    assert pool.add(5_000).crowd == 18_000
+    pool.pool.note_small()
+    assert pool.add(0).crowd == 0
