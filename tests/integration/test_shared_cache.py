@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 import requests
 
-from mistral_api.control.server_key import ServerKey
-from mistral_api.settings import Settings
 from tests.support.processes import Server, running_server, temporary_data_dir
 
 pytestmark = pytest.mark.slow
 
-CONTEXT, SLOTS = 512, 4
+CONTEXT, SLOTS = 256, 4
 SHARE = CONTEXT // SLOTS
 SECONDS = 120
 
@@ -50,8 +48,8 @@ def test_answers_end_at_the_end_of_the_context(server: Server) -> None:
 
 def test_requests_that_do_not_fit_together_all_get_their_answers(server: Server) -> None:
     with ThreadPoolExecutor(SLOTS) as pool:
-        answers = list(pool.map(lambda number: ask(server, f"Count to {number}.", max_tokens=200), range(SLOTS)))
-    assert [answer["usage"]["completion_tokens"] for answer in answers] == [200] * SLOTS
+        answers = list(pool.map(lambda number: ask(server, f"Count to {number}.", max_tokens=80), range(SLOTS)))
+    assert [answer["usage"]["completion_tokens"] for answer in answers] == [80] * SLOTS
 
 
 def test_requests_without_a_limit_run_at_once_and_end_within_their_shares(server: Server) -> None:
@@ -62,10 +60,10 @@ def test_requests_without_a_limit_run_at_once_and_end_within_their_shares(server
 
 
 def test_request_after_one_that_was_cut_off_gets_its_answer(server: Server) -> None:
-    body = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 450, "ignore_eos": True, "stream": True}
+    body = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 200, "ignore_eos": True, "stream": True}
     with requests.post(f"{server.url}/v1/chat/completions", json=body, stream=True, timeout=SECONDS) as stream:
         next(stream.iter_lines())
-    assert ask(server, "Say it.", max_tokens=400)["usage"]["completion_tokens"] == 400
+    assert ask(server, "Say it.", max_tokens=180)["usage"]["completion_tokens"] == 180
 
 
 def test_choices_that_do_not_fit_together_are_shorter(server: Server) -> None:
@@ -81,14 +79,9 @@ def test_prompt_beyond_the_context_is_refused(server: Server) -> None:
 
 
 def test_without_this_the_model_server_ends_all_requests_that_run(server: Server) -> None:
-    settings = Settings(data_dir=server.data_dir, model_server_port=server.model_port)
-    headers = ServerKey(settings).headers()
-
     def prompt(number: int) -> Any:
-        body = {"prompt": f"{number}: " + "one two three " * 50, "n_predict": 100, "ignore_eos": True}
-        return requests.post(
-            f"http://127.0.0.1:{server.model_port}/completion", json=body, headers=headers, timeout=SECONDS
-        )
+        body = {"prompt": f"{number}: " + "one two three " * 22, "n_predict": 20, "ignore_eos": True}
+        return requests.post(f"{server.model_url}/completion", json=body, headers=server.model_key, timeout=SECONDS)
 
     with ThreadPoolExecutor(SLOTS) as pool:
         responses = list(pool.map(prompt, range(SLOTS)))
