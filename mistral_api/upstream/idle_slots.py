@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # The last requests of so many conversations are known.
 MOST_CONVERSATIONS = 1024
-# A slot that was chosen for a request is not chosen for another one within so many seconds.
+# A slot that was chosen for a request is not chosen for another one within so many seconds, while it looks idle.
 CHOSEN_SECONDS = 1.0
 
 
@@ -52,8 +52,8 @@ class IdleSlots:
         self._lock = threading.Lock()
         # The seeds of the last requests, by their conversations: by them the slots are recognised.
         self._seeds: OrderedDict[Hashable, int] = OrderedDict()
-        # The slots that requests were sent to, and when: for a moment they are idle still.
-        self._chosen: dict[int, float] = {}
+        # The slots that requests were sent to, with the task that each had before, and when.
+        self._chosen: dict[int, tuple[int, float]] = {}
         self._warned = False
 
     def note(self, conversation: Hashable, request: ChatPayload) -> None:
@@ -103,15 +103,20 @@ class IdleSlots:
             return None
         now = time.monotonic()
         with self._lock:
-            free = [slot for slot in idle if now - self._chosen.get(slot.number, -CHOSEN_SECONDS) >= CHOSEN_SECONDS]
+            free = [slot for slot in idle if not self._is_chosen(slot, now)]
             seed = self._seeds.get(conversation)
             found = [slot for slot in free if seed is not None and slot.seed == seed and slot.tokens]
             chosen = max(found, key=lambda slot: slot.tokens, default=None) or min(
                 free, key=lambda slot: (slot.tokens, slot.task), default=None
             )
             if chosen is not None:
-                self._chosen[chosen.number] = now
+                self._chosen[chosen.number] = chosen.task, now
         return chosen
+
+    def _is_chosen(self, slot: _IdleSlot, now: float) -> bool:
+        """Return whether a request is on its way to a slot, and has not come there yet."""
+        task, chosen_at = self._chosen.get(slot.number, (None, 0.0))
+        return slot.task == task and now - chosen_at < CHOSEN_SECONDS
 
     def _clear(self, slot: _IdleSlot) -> bool:
         """Clear a slot. Return whether it is clear now."""
