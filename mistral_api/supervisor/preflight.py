@@ -12,6 +12,7 @@ from mistral_api.control.attention import BASE_MODEL
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
+from mistral_api.control.shared_cache import whole_context
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.hardware.main_memory import total_memory_bytes
@@ -141,3 +142,11 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
             f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB{others} and this machine "
             f"{memory // MIB} MiB of memory; choose a smaller quantization or model."
         )
+
+
+def needed_bytes(spec: ServerSpec, model: ModelInfo) -> int:
+    """Return the bytes of the weights and of the KV cache; where the file does not tell its size, the weights alone."""
+    if model.dimensions is None:
+        return model.file_bytes
+    context = whole_context(spec.settings, model.context, spec.environment())
+    return model.file_bytes + model.dimensions.blocks * model.dimensions.kv_bytes(context)

@@ -19,13 +19,13 @@ from mistral_api.control.status import BUNDLED, RestartReason, State
 from mistral_api.engine_builds.build_store import CPU, Build, packaged_version
 from mistral_api.engine_builds.devices import build_environment
 from mistral_api.errors import StartError
-from mistral_api.supervisor.engine import Engine, bundled_engine, server_command, system_fingerprint
+from mistral_api.supervisor.engine import bundled_engine, server_command, system_fingerprint
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
 from mistral_api.supervisor.load_report import VERBOSITY_VARIABLE, verbosity_of
 from mistral_api.supervisor.memory_fit import MemoryFitter
-from mistral_api.supervisor.owner_separation import has_prompt_cache, separated_environment
-from mistral_api.supervisor.preflight import PreflightResult, remove_stale_socket, run_preflight
+from mistral_api.supervisor.owner_separation import describe_prompt_cache, separated_environment
+from mistral_api.supervisor.preflight import PreflightResult, needed_bytes, remove_stale_socket, run_preflight
 from mistral_api.supervisor.process import OutputLog, ServerProcess, output_log_path, stop_leftover_server
 from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
 from mistral_api.supervisor.slot_cache import open_slot_caches
@@ -138,7 +138,7 @@ class Supervisor:
         command = server_command(self._spec, preflight.engine, preflight.model.path, memory_fitter.step)
         with open_slot_caches(self._spec, command, preflight.engine) as caches:
             self._reporter.set_fingerprint(system_fingerprint(preflight.engine, caches.fingerprint))
-            process = self._start([*command, *caches.flags()], preflight.engine, output)
+            process = self._start([*command, *caches.flags()], preflight, output)
             hooks = LifecycleHooks(memory_fitter, self._feedback_reader, caches, self._events.poll_stop, self._data_dir)
             result = ServerRun(self._spec, process, hooks, self._reporter, self._events).run()
             if result.end_reason is not RunEndReason.STOPPED:
@@ -151,20 +151,22 @@ class Supervisor:
         else:
             self._back_off(result, preflight, output)
 
-    def _start(self, command: list[str], engine: Engine, output: OutputLog) -> ServerProcess:
+    def _start(self, command: list[str], preflight: PreflightResult, output: OutputLog) -> ServerProcess:
+        engine, needed = preflight.engine, needed_bytes(self._spec, preflight.model)
         try:
             key = make_server_key(self._spec.settings, self._spec.name)
             remove_stale_socket(self._spec.settings)
-            environment = separated_environment(self._spec.settings, self._spec.environment()) | {KEY_VARIABLE: key}
+            environment = separated_environment(self._spec.settings, self._spec.environment(), needed)
+            environment |= {KEY_VARIABLE: key}
             environment = build_environment(engine.build_folder, environment)
             chosen = VERBOSITY_VARIABLE in environment
             environment = verbosity_of(engine.name, engine.version, environment) | environment
             process = ServerProcess(command, output, self._events.queue, environment, keeps_traces=chosen)
         except OSError as error:
             raise self._enter_fatal(StartError(f"The model server cannot be started: {error}.")) from error
-        self._reporter.set_process(process.identity, prompt_cache=has_prompt_cache(environment))
+        self._reporter.set_process(process.identity, environment)
         self._reporter.enter(State.LOADING)
-        log.info("%s started (pid %d)", self._spec.label, process.identity.pid)
+        log.info("%s started (pid %d); %s", self._spec.label, process.identity.pid, describe_prompt_cache(environment))
         return process
 
     def _step_down(self, memory_fitter: MemoryFitter, result: RunResult, output: OutputLog) -> bool:
