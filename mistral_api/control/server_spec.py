@@ -9,8 +9,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from mistral_api.control.server_environment import LLAMA_PREFIX, llama_variables, server_environment
+from mistral_api.control.server_environment import (
+    LLAMA_PREFIX,
+    SLEEP_VARIABLE,
+    llama_variables,
+    server_environment,
+)
 from mistral_api.control.shared_cache import with_shared_cache
+from mistral_api.model_files.companion_files import CompanionFile, companion_files
 from mistral_api.model_files.gguf import ranking_requested, read_pooling
 from mistral_api.settings import Settings
 
@@ -51,6 +57,24 @@ class ServerSpec:
     def label(self) -> str:
         """The server's name in log lines."""
         return self.name.replace("-", " ")
+
+    def llama_variable(self, name: str) -> str:
+        """Return the value of one of llama.cpp's variables that is meant for this server, or nothing."""
+        return os.environ.get(self.variable_prefix + name.removeprefix(LLAMA_PREFIX), "").strip()
+
+    @property
+    def sleep_seconds(self) -> float | None:
+        """The idle seconds after which it unloads its model until the next request; None where it never does."""
+        try:
+            seconds = float(self.llama_variable(SLEEP_VARIABLE))
+        except ValueError:  # it is not set, or the model server will refuse it
+            return None
+        return seconds if seconds >= 0 else None
+
+    @property
+    def companion_files(self) -> list[CompanionFile]:
+        """The files that are loaded beside the model."""
+        return companion_files(os.environ, self.variable_prefix)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of its process, without its key: no setting of ours, and what it needs of the rest.

@@ -24,11 +24,18 @@ class Machine:
     nvidia: NvidiaDriver | None = None
     vulkan: tuple[VulkanCard, ...] = ()
 
+    @property
+    def cards(self) -> list[str]:
+        """The names of its cards with memory of their own: graphics within a processor are seldom faster than it."""
+        of_nvidia = [name for name, _ in self.nvidia.cards] if self.nvidia else []
+        return of_nvidia or [card["name"] for card in self.vulkan if card["discrete"]]
 
-def read_machine(*, with_vulkan: bool = True) -> Machine:
-    """Look at this machine. Takes seconds where drivers are slow. ``with_vulkan``: ask the drivers of Vulkan too."""
-    vulkan = read_vulkan_cards() if with_vulkan else ()
-    return Machine(platform.system(), platform.machine(), _glibc(), nvidia=read_nvidia_driver(), vulkan=vulkan)
+
+def read_machine() -> Machine:
+    """Look at this machine. Takes seconds where drivers are slow."""
+    return Machine(
+        platform.system(), platform.machine(), _glibc(), nvidia=read_nvidia_driver(), vulkan=read_vulkan_cards()
+    )
 
 
 def _glibc() -> tuple[int, int] | None:

@@ -101,11 +101,15 @@ class HealthResult(Enum):
 
 
 class Probe:
-    """Asks one model server how it is. Each request has a deadline of PROBE_TIMEOUT_SECONDS."""
+    """Asks one model server how it is. Each request has a deadline of PROBE_TIMEOUT_SECONDS.
 
-    def __init__(self, settings: Settings, server_name: str = MAIN_SERVER) -> None:
+    ``may_sleep``: whether it sleeps when nobody asks it anything (llama.cpp, ``--sleep-idle-seconds``). Then it is not
+    asked for its slots, which would keep it awake and wake it; ``/metrics`` does neither, and is answered in its sleep.
+    """
+
+    def __init__(self, settings: Settings, server_name: str = MAIN_SERVER, *, may_sleep: bool = False) -> None:
         self._client = HttpClient(settings, server_name)
-        self._offers_slots = True
+        self._offers_slots = not may_sleep
         self._offers_metrics = True
 
     def check_health(self) -> HealthResult:

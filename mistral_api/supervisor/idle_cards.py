@@ -5,7 +5,8 @@ Drivers may take seconds to answer, and broken ones never do: so a thread asks t
 
 from __future__ import annotations
 
-import os
+import contextlib
+import ctypes
 import sys
 import threading
 from collections.abc import Mapping
@@ -21,8 +22,6 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.memory_fallback import MemoryStep
 
-# On Linux every card has one of these; a machine without needs no look at the drivers of Vulkan.
-_CARD_NODES = ("dri/renderD*", "nvidia[0-9]*", "dxg", "kfd")
 # What hides all cards from llama.cpp: the operator's choice too.
 _HIDING = {
     "CUDA_VISIBLE_DEVICES": ("", "-1"),
@@ -48,8 +47,7 @@ def processor_is_chosen(settings: Settings, environment: Mapping[str, str]) -> b
 
 def idle_cards(machine: Machine, engine: Engine) -> IdleCards | None:
     """Return the cards of a machine whose engine computes on none of them; None where there are none."""
-    names = [name for name, _ in machine.nvidia.cards] if machine.nvidia else []
-    names += [card["name"] for card in machine.vulkan if card["discrete"] and card["name"] not in names]
+    names = _cards(machine)
     if not names:
         return None
     if engine.name != BUNDLED or suitable_variants(Kind.AUTO, machine):
@@ -92,12 +90,21 @@ class IdleCardSearch:
 
 
 def _search(engine: Engine, found: list[IdleCards]) -> None:
-    cards = idle_cards(read_machine(with_vulkan=_may_have_card()), engine)
+    cards = idle_cards(read_machine(), engine) if may_have_card() else None
     if cards is not None:
         found.append(cards)
 
 
-def _may_have_card() -> bool:
-    if sys.platform != "linux" or os.environ.get("VK_ICD_FILENAMES") or os.environ.get("VK_DRIVER_FILES"):
+def _cards(machine: Machine) -> list[str]:
+    of_nvidia = [name for name, _ in machine.nvidia.cards] if machine.nvidia else []
+    return of_nvidia or [card["name"] for card in machine.vulkan if card["discrete"]]
+
+
+def may_have_card() -> bool:
+    """Whether there is a driver that could show a card; asking all of them takes a process of its own."""
+    if sys.platform == "win32" or any(Path("/dev/dri").glob("renderD*")):
         return True
-    return any(next(Path("/dev").glob(pattern), None) is not None for pattern in _CARD_NODES)
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libnvidia-ml.so.1")
+        return True
+    return False

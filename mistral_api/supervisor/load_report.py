@@ -10,6 +10,7 @@ then, and nothing is guessed.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from mistral_api.control.placement import DeviceShare, Placement
 from mistral_api.control.status import BUNDLED
@@ -19,6 +20,7 @@ VERBOSITY_VARIABLE = "LLAMA_ARG_LOG_VERBOSITY"
 # The verbosity at which a llama-server prints the lines, from this build on (llama.cpp, pull request 23021; issue 23290
 # was seen with this one). Builds before print them by themselves, and with this verbosity whatever they compute.
 _VERBOSITY, _LEAST_BUILD = "4", 9209
+_LOG_FILES = ("LLAMA_ARG_LOG_FILE", "LLAMA_LOG_FILE")
 _BUILD = re.compile(r"(?P<number>\d+) \(")
 
 # Names of buffers that lie in the machine's own memory: CPU, CPU_Mapped, CPU_REPACK, CUDA_Host. A card's begin with its
@@ -43,10 +45,15 @@ _SLOT = re.compile(r"new slot,? n_ctx(?:_slot)? = (?P<tokens>\d+)")
 _FIT_BEGINS, _FIT_ENDS = "fitting params to device memory", "fitting params to free memory took"
 
 
-def verbosity_of(engine: str, version: str | None) -> dict[str, str]:
-    """Return the variable with which a llama-server of this version prints the lines; nothing where it needs none."""
+def verbosity_of(engine: str, version: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable with which a llama-server of this version prints the lines; nothing where it needs none.
+
+    A server that writes a log file of its own is left alone: that file would grow with every probe.
+    """
     build = _BUILD.match(version or "")
     if engine == BUNDLED or build is None or int(build["number"]) < _LEAST_BUILD:
+        return {}
+    if any(name in environment for name in _LOG_FILES):
         return {}
     return {VERBOSITY_VARIABLE: _VERBOSITY}
 

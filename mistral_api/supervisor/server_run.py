@@ -107,7 +107,7 @@ class ServerRun:
         self._hooks = hooks
         self._reporter = reporter
         self._events = events
-        self._probe = Probe(spec.settings, spec.name)
+        self._probe = Probe(spec.settings, spec.name, may_sleep=spec.sleep_seconds is not None)
         self._started_at = time.monotonic()
         self._ready_at: float | None = None
         self._last_progress_at = self._started_at

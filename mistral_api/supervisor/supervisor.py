@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_environment import KEY_VARIABLE
@@ -46,6 +47,10 @@ class _BuildUnusable(Exception):
     """The build of the bundled engine for a card does not work here any more; the message says what went wrong."""
 
 
+# Waits until it is decided which build of the bundled engine is started, and calls the function when that takes time.
+ChooseBuild: TypeAlias = Callable[[Events, Callable[[], None]], None]
+
+
 class Supervisor:
     """Owns one model server, from :meth:`run` to its return."""
 
@@ -60,6 +65,7 @@ class Supervisor:
     ) -> None:
         """``retry_gpu``: try the requested memory settings again, although only lower ones fitted last time."""
         self._may_start: Callable[[], bool] = lambda: True
+        self._choose_build: ChooseBuild = lambda _events, _on_wait: None
         self._spec = spec
         self._data_dir = spec.settings.data_dir
         self._events = events
@@ -74,14 +80,18 @@ class Supervisor:
         """Have the first start wait until ``may_start`` returns true, so that another server gets its memory first."""
         self._may_start = may_start
 
+    def choose_build_by(self, choose: ChooseBuild) -> None:
+        """Have ``choose`` decide, before the first start, which build of the bundled engine is started."""
+        self._choose_build = choose
+
     def run(self) -> None:
         """Keep a model server running until a stop is requested. Raises StartError or TooManyRestarts."""
         try:
-            stop_leftover_server(self._data_dir, self._spec.name)
-            self._reporter.write_first_status()
-            preflight = run_preflight(self._spec, self._events.poll_stop)
-            output = OutputLog(output_log_path(self._data_dir, self._spec.name), self._spec.settings.log_file_bytes)
+            preflight, output = self._prepare()
         except StopRequested:
+            if self._reporter.state is State.STARTING:
+                self._reporter.enter(State.STOPPING)
+                self._enter_stopped()
             return
         except StartError as error:
             raise self._enter_fatal(error) from None
@@ -102,13 +112,29 @@ class Supervisor:
         finally:
             output.close()
 
+    def _prepare(self) -> tuple[PreflightResult, OutputLog]:
+        """Return what the checks have found, and the log of the server's output. Raises StartError, StopRequested."""
+        stop_leftover_server(self._data_dir, self._spec.name)
+        self._reporter.write_first_status()
+        self._choose_build(self._events, lambda: self._reporter.enter(State.STARTING))
+        if self._events.stop_requested:
+            raise StopRequested
+        preflight = run_preflight(self._spec, self._events.poll_stop)
+        return preflight, OutputLog(
+            output_log_path(self._data_dir, self._spec.name), self._spec.settings.log_file_bytes
+        )
+
     def _run_once(self, preflight: PreflightResult, memory_fitter: MemoryFitter, output: OutputLog) -> None:
         """Run the server once, from its start to its end, and wait before the next start.
 
         Raises StartError or TooManyRestarts where there is to be no next start.
         """
         self._reporter.set_memory_step(memory_fitter.step)
-        self._reporter.enter(State.STARTING)
+        if self._reporter.state is not State.STARTING:  # it is while a build of the engine was chosen
+            self._reporter.enter(State.STARTING)
+        folder = preflight.engine.build_folder
+        if folder is not None and not folder.is_dir():
+            raise _BuildUnusable(f"'{folder}' is gone")
         command = server_command(self._spec, preflight.engine, preflight.model.path, memory_fitter.step)
         with open_slot_caches(self._spec, command, preflight.engine) as caches:
             self._reporter.set_fingerprint(system_fingerprint(preflight.engine, caches.fingerprint))
@@ -134,7 +160,7 @@ class Supervisor:
             environment |= {KEY_VARIABLE: key}
             environment = build_environment(engine.build_folder, environment)
             chosen = VERBOSITY_VARIABLE in environment
-            environment = verbosity_of(engine.name, engine.version) | environment
+            environment = verbosity_of(engine.name, engine.version, environment) | environment
             process = ServerProcess(command, output, self._events.queue, environment, keeps_traces=chosen)
         except OSError as error:
             raise self._enter_fatal(StartError(f"The model server cannot be started: {error}.")) from error
@@ -203,10 +229,16 @@ class Supervisor:
 
     def _use_cpu_build(self, preflight: PreflightResult, problem: str, output: OutputLog) -> PreflightResult:
         """Go on with the CPU's build of the bundled engine, which is always there."""
-        again = installed_command("mistral-api engine install")
-        log.error("the engine's build for the card does not work, so the CPU's computes; `%s` mends it", again)
+        log.error(
+            "the engine's build for the card, %s, cannot serve here, so the CPU's does: %s. After a change of the "
+            "driver start the server again; `%s` chooses another build (auto, cuda, vulkan, cpu)",
+            preflight.engine.version,
+            problem.rstrip("."),
+            installed_command("mistral-api engine install KIND"),
+        )
         self._failed_loads = 0
-        self._wait_for_restart(RestartReason.LOAD, problem, output, 0.0)
+        self._reporter.enter_backoff(problem, output.lines())
+        self._restart_unless_stopped(RestartReason.LOAD)
         on_cpu = replace(preflight, engine=bundled_engine(Build(CPU, packaged_version())))
         self._reporter.set_preflight(on_cpu)
         return on_cpu

@@ -25,6 +25,7 @@ from mistral_api.upstream.idle_slots import IdleSlots
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.server_identity import ServerIdentity
 from mistral_api.upstream.shared_slots import SharedSlots, Sharing
+from mistral_api.upstream.slot_counts import count_slots
 from mistral_api.upstream.slot_gate import SlotGate
 from mistral_api.upstream.slot_owners import SlotOwners
 from mistral_api.upstream.slot_table import RestoredSlots
@@ -315,7 +316,7 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         "context_size": status.whole_context if status else None,
         "request_context_size": placement.request_context_size,
         "unified_cache": placement.unified_cache,
-        "slots": _slots(entry.client) if probe == "ready" else None,
+        "slots": count_slots(entry.client, may_sleep=spec.sleep_seconds is not None) if probe == "ready" else None,
         "last_error": status.last_error if status else None,
     }
 
@@ -349,7 +350,7 @@ def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
         "context_size": None,
         "request_context_size": None,
         "unified_cache": None,
-        "slots": _slots(entry.client) if probe.state == "ready" else None,
+        "slots": count_slots(entry.client) if probe.state == "ready" else None,
         "last_error": probe.cause,
     }
 
@@ -364,14 +365,3 @@ def _state(probe: str, status: ModelServerStatus | None) -> str:
     if probe != "unreachable" or status is None:
         return _STATES[probe].value
     return State.UNRESPONSIVE.value if status.state is State.READY else status.state.value
-
-
-def _slots(client: ModelServerClient) -> dict[str, int] | None:
-    """Return the number of slots and of busy ones; None for engines that do not tell."""
-    try:
-        slots = client.get("/slots")
-    except ModelServerError:
-        return None
-    if not isinstance(slots, list):
-        return None
-    return {"total": len(slots), "busy": sum(bool(slot.get("is_processing")) for slot in slots)}

@@ -80,11 +80,8 @@ SPECULATION: Final = Enumeration(
         *("ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache"),
     ),
 )
-GRAMMAR: Final = Enumeration(
-    "common_grammar_type", "COMMON_GRAMMAR_TYPE_", {"grammar": "USER", "schema": "OUTPUT_FORMAT"}
-)
 
 ENUMERATIONS: Final = (
     *(CACHE_TYPE, FLASH_ATTENTION, POOLING, ROPE_SCALING, SPLIT_MODE, LOAD_MODE, LAZY_MODE, NUMA, PRIORITY),
-    *(REASONING_FORMAT, SPECULATION, GRAMMAR),
+    *(REASONING_FORMAT, SPECULATION),
 )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from mistral_api.embedded.engine.command_line import CommandLine, read_command_line
+from mistral_api.embedded.engine.conflicts import refuse_conflicts
 from mistral_api.embedded.engine.flag import BadFlag, Flag
 from mistral_api.embedded.engine.switches import FLAGS
 from mistral_api.embedded.engine.values import Attributes, FlagValue
@@ -43,6 +44,7 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> E
         if variable is not None and flag.name not in line.texts:
             more = _read(flag, variable[1], variable[0])
             _merge(values, {name: value for name, value in more.items() if name not in by_flag or _grows(value)})
+    refuse_conflicts(values)
     warnings = [*_overridden(line, environment), *_without_effect(environment)]
     return EngineOptions(line.commands, values, warnings)
 

@@ -9,7 +9,7 @@ from mistral_api.embedded.engine.enumerations import Member
 from mistral_api.embedded.engine.flag import BadFlag
 from mistral_api.embedded.engine.library import xllamacpp
 from mistral_api.embedded.engine.switches import FLAGS
-from mistral_api.embedded.engine.values import FlagValue, Grammar, LoraAdapter
+from mistral_api.embedded.engine.values import FlagValue, LoraAdapter
 
 # On a CPU a batch of prompt tokens takes seconds, and llama.cpp looks for abandoned requests only between
 # batches. Steps of this size cost about a tenth of the speed there and free such a slot within a second.
@@ -49,9 +49,9 @@ def common_params(values: Mapping[str, FlagValue]) -> xllamacpp.CommonParams:
     params.default_template_kwargs = {"preserve_reasoning": "true"}
     for path, value in _with_processors(values).items():
         _set(params, path, value)
-    # An embedding model computes all tokens of a text at once.
+    # An embedding model computes all tokens of a text at once, and every batch needs a token of each slot.
     if not params.embedding and not devices():
-        params.n_batch = min(params.n_batch, LARGEST_CPU_BATCH)
+        params.n_batch = min(params.n_batch, max(LARGEST_CPU_BATCH, params.n_parallel))
     return params
 
 
@@ -95,11 +95,6 @@ def _native(value: FlagValue, default: object) -> object:
     """Return a value as xllamacpp takes it, where ``default`` is what the parameter holds."""
     if isinstance(value, Member):
         return getattr(getattr(xllamacpp, value.enumeration), value.name)
-    if isinstance(value, Grammar):
-        text = value.text
-        if value.kind.name == "COMMON_GRAMMAR_TYPE_OUTPUT_FORMAT":
-            text = xllamacpp.json_schema_to_grammar(text)
-        return xllamacpp.CommonGrammar(_native(value.kind, None), text)
     if isinstance(value, frozenset) and isinstance(default, list):
         return [index in value for index in range(len(default))]
     if isinstance(value, dict) and isinstance(default, dict):

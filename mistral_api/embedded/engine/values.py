@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from mistral_api.embedded.engine.enumerations import SPECULATION, Enumeration, Member
+from mistral_api.embedded.engine.enumerations import PRIORITY, SPECULATION, Enumeration, Member
 
 # The largest number of a C int and of an unsigned one, 32 bits each.
 LARGEST_INT: Final = 2**31 - 1
@@ -40,15 +40,8 @@ class LoraAdapter(NamedTuple):
     scale: float
 
 
-class Grammar(NamedTuple):
-    """What constrains every answer: a grammar of llama.cpp's, or the text of a JSON schema."""
-
-    kind: Member
-    text: str
-
-
 FlagValue: TypeAlias = (
-    "bool | int | float | str | Member | Grammar | list[str] | list[float] | list[Member] | list[LoraAdapter] "
+    "bool | int | float | str | Member | list[str] | list[float] | list[Member] | list[LoraAdapter] "
     "| set[str] | frozenset[int] | dict[str, str]"
 )
 
@@ -167,7 +160,7 @@ def mebibytes(text: str) -> int:
 
 def read_margins(text: str) -> list[float]:
     """Return the bytes of each number of MiB in a list."""
-    return [margin * 2**20 for margin in numbers(0)(text)]
+    return [float(mebibytes(margin)) for margin in read_list(text)]
 
 
 def word_of(enumeration: Enumeration) -> Callable[[str], Member]:
@@ -180,6 +173,11 @@ def word_of(enumeration: Enumeration) -> Callable[[str], Member]:
             raise ValueError(_one_of(enumeration.words)) from None
 
     return read
+
+
+def read_raised_priority(text: str) -> Member:
+    """Return a priority that is not low, which llama.cpp has only for the threads of generation."""
+    return PRIORITY[str(whole(0, 3)(text))]
 
 
 def read_speculation(text: str) -> list[Member]:
@@ -205,6 +203,18 @@ def read_path(text: str) -> str:
     return text
 
 
+def read_gguf(path: str) -> str:
+    """Return the path of a GGUF file: an adapter, a projector, a small model."""
+    try:
+        with open(path, "rb") as file:
+            is_gguf = file.read(4) == b"GGUF"
+    except OSError:
+        raise ValueError("a file that exists and can be read") from None
+    if not is_gguf:
+        raise ValueError("a GGUF file, and that file is none")
+    return path
+
+
 def read_file(path: str) -> str:
     """Return the text of a UTF-8 file."""
     try:
@@ -221,7 +231,7 @@ def read_lines(path: str) -> list[str]:
 
 def read_adapters(text: str) -> list[LoraAdapter]:
     """Return the adapters in a list of files, each at full strength."""
-    return [LoraAdapter(read_path(path), 1.0) for path in read_list(text)]
+    return [LoraAdapter(read_gguf(path), 1.0) for path in read_list(text)]
 
 
 def read_scaled_adapters(text: str) -> list[LoraAdapter]:
@@ -231,7 +241,7 @@ def read_scaled_adapters(text: str) -> list[LoraAdapter]:
         path, colon, scale = each.rpartition(":")
         if not colon:
             raise ValueError("a list of FILE:SCALE")
-        adapters.append(LoraAdapter(read_path(path), number()(scale)))
+        adapters.append(LoraAdapter(read_gguf(path), number()(scale)))
     return adapters
 
 
@@ -254,7 +264,7 @@ def read_mask(text: str) -> frozenset[int]:
         bits = int(text, 16)
     except ValueError:
         bits = -1
-    if not 0 <= bits < 2**MOST_THREADS:
+    if not 0 < bits < 2**MOST_THREADS:
         raise ValueError(f"a hexadecimal mask of at most {MOST_THREADS} processors, such as 0xff")
     return frozenset(index for index in range(bits.bit_length()) if bits >> index & 1)
 

@@ -10,6 +10,18 @@ from mistral_api.embedded.engine.values import LARGEST_INT, Attributes, number, 
 _MOST_SLOTS = 256
 
 
+def _read_context(text: str) -> Attributes:
+    size = whole(0)(text)
+    # As in llama.cpp: where all of the context is asked for, --fit gives up none of it.
+    return Attributes({"n_ctx": size} if size else {"n_ctx": 0, "fit_params_min_ctx": -1})
+
+
+def _read_slots(text: str) -> int:
+    if text.strip() == "0":
+        raise ValueError(f"a whole number from 1 to {_MOST_SLOTS}, or -1")
+    return whole(-1, _MOST_SLOTS)(text)
+
+
 def _read_rope_scale(text: str) -> float:
     return 1.0 / number(1e-6)(text)
 
@@ -25,15 +37,15 @@ CONTEXT = FlagGroup(
     (
         Flag(
             ("-c", "--ctx-size"),
-            ("n_ctx",),
-            whole(0),
+            ("n_ctx", "fit_params_min_ctx"),
+            _read_context,
             "tokens of context; 0 as many as the model has been trained for",
             "LLAMA_ARG_CTX_SIZE",
         ),
         Flag(
             ("-np", "--parallel"),
             ("n_parallel",),
-            whole(-1, _MOST_SLOTS),
+            _read_slots,
             "slots: requests that are answered at once; -1 is four with one cache",
             "LLAMA_ARG_N_PARALLEL",
         ),
@@ -86,8 +98,7 @@ CONTEXT = FlagGroup(
             ("warmup",),
             read_switch,
             "compute once before the first request",
-            "LLAMA_ARG_WARMUP",
-            ("--no-warmup",),
+            off=("--no-warmup",),
         ),
     ),
 )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-from mistral_api.embedded.engine.enumerations import GRAMMAR, REASONING_FORMAT
+from mistral_api.embedded.engine.enumerations import REASONING_FORMAT
 from mistral_api.embedded.engine.flag import Flag, FlagGroup
 from mistral_api.embedded.engine.values import (
     Attributes,
-    Grammar,
     number,
     read_file,
     read_one,
@@ -52,26 +51,6 @@ def _read_preserving(text: str) -> Attributes:
 
 def _read_temperature(text: str) -> float:
     return max(number()(text), 0.0)
-
-
-def _read_grammar(text: str) -> Grammar:
-    return Grammar(GRAMMAR["grammar"], text)
-
-
-def _read_grammar_file(path: str) -> Grammar:
-    return _read_grammar(read_file(path))
-
-
-def _read_schema(text: str) -> Grammar:
-    try:
-        json.loads(text)
-    except ValueError:
-        raise ValueError("a JSON schema") from None
-    return Grammar(GRAMMAR["schema"], text)
-
-
-def _read_schema_file(path: str) -> Grammar:
-    return _read_schema(read_file(path))
 
 
 TEMPLATE = FlagGroup(
@@ -192,7 +171,7 @@ SAMPLING = FlagGroup(
         Flag(
             ("--repeat-penalty",),
             ("sampling.penalty_repeat",),
-            number(),
+            number(0.001),
             "penalty of repeated tokens; 1 is none",
             "LLAMA_ARG_REPEAT_PENALTY",
         ),
@@ -231,9 +210,5 @@ SAMPLING = FlagGroup(
         Flag(("--ignore-eos",), ("sampling.ignore_eos",), read_switch, "answers do not end by themselves"),
         Flag(("-r", "--reverse-prompt"), ("antiprompt",), read_one, "text that ends an answer"),
         Flag(("-sp", "--special"), ("special",), read_switch, "special tokens are shown in answers"),
-        Flag(("--grammar",), ("sampling.grammar",), _read_grammar, "grammar (GBNF) of every answer"),
-        Flag(("--grammar-file",), ("sampling.grammar",), _read_grammar_file, "file of such a grammar"),
-        Flag(("-j", "--json-schema"), ("sampling.grammar",), _read_schema, "JSON schema of every answer"),
-        Flag(("-jf", "--json-schema-file"), ("sampling.grammar",), _read_schema_file, "file of such a schema"),
     ),
 )

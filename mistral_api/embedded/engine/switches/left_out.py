@@ -23,10 +23,10 @@ LEFT_OUT: Final = (
     LeftOut(
         "xllamacpp, which the bundled engine is made of, has no parameter for it; a llama-server of your own takes it",
         (
-            *("--device", "--override-kv", "--control-vector", "--control-vector-scaled"),
-            *("--control-vector-layer-range", "--logit-bias", "--top-n-sigma", "--dry-sequence-breaker"),
-            *("--spm-infill", "--log-disable", "--log-file", "--log-jsonl", "--log-colors", "--log-prefix"),
-            "--log-timestamps",
+            *("-dev", "--device", "--override-kv", "--control-vector", "--control-vector-scaled"),
+            *("--control-vector-layer-range", "-l", "--logit-bias", "--top-nsigma", "--top-n-sigma"),
+            *("--dry-sequence-breaker", "--spm-infill", "--log-disable", "--log-file", "--log-jsonl", "--no-log-jsonl"),
+            *("--log-colors", "--log-prefix", "--no-log-prefix", "--log-timestamps", "--no-log-timestamps"),
         ),
         (
             *("LLAMA_ARG_DEVICE", "LLAMA_ARG_LOG_FILE", "LLAMA_ARG_LOG_JSONL", "LLAMA_ARG_LOG_COLORS"),
@@ -39,22 +39,35 @@ LEFT_OUT: Final = (
         ("LLAMA_ARG_RPC",),
     ),
     LeftOut(
+        "the bundled engine is built without TLS, and listens on this machine; a proxy before the API has it",
+        ("--ssl-key-file", "--ssl-cert-file"),
+        ("LLAMA_ARG_SSL_KEY_FILE", "LLAMA_ARG_SSL_CERT_FILE"),
+    ),
+    LeftOut(
+        "a mistake in it ends llama.cpp's process; each request takes one of its own",
+        ("--grammar", "--grammar-file", "-j", "--json-schema", "-jf", "--json-schema-file"),
+    ),
+    LeftOut(
         "the engine downloads nothing; `mistral-api pull` does, and checks what it gets",
         (
-            *("--model-url", "--docker-repo", "--hf-repo", "--hf-file", "--hf-token", "--mmproj-url"),
-            *("--hf-repo-draft", "--offline", "--cache-list", "--embd-gemma-default", "--fim-qwen-1.5b-default"),
+            *("-mu", "--model-url", "-dr", "--docker-repo", "-hf", "-hfr", "--hf-repo", "-hff", "--hf-file"),
+            *("-hft", "--hf-token", "-mmu", "--mmproj-url", "-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf"),
+            *("--offline", "-cl", "--cache-list", "--embd-gemma-default", "--fim-qwen-1.5b-default"),
             *("--fim-qwen-3b-default", "--fim-qwen-7b-default", "--fim-qwen-7b-spec", "--fim-qwen-14b-spec"),
             *("--fim-qwen-30b-default", "--gpt-oss-20b-default", "--gpt-oss-120b-default"),
             *("--vision-gemma-4b-default", "--vision-gemma-12b-default"),
         ),
         (
-            *("LLAMA_ARG_MODEL_URL", "LLAMA_ARG_DOCKER_REPO", "LLAMA_ARG_HF_REPO", "LLAMA_ARG_HF_FILE"),
+            *("LLAMA_ARG_MODEL_URL", "LLAMA_ARG_DOCKER_REPO", "LLAMA_ARG_HF_REPO", "LLAMA_ARG_HF_FILE", "HF_TOKEN"),
             *("LLAMA_ARG_MMPROJ_URL", "LLAMA_ARG_SPEC_DRAFT_HF_REPO", "LLAMA_ARG_OFFLINE"),
         ),
     ),
     LeftOut(
         "whoever reaches the engine could run programs or reach other servers with it",
-        ("--tools", "--tools-runtime", "--agent", "--mcp-servers-config", "--mcp-servers-json", "--ui-mcp-proxy"),
+        (
+            *("--tools", "--tools-runtime", "-ag", "--agent", "-no-ag", "--no-agent", "--mcp-servers-config"),
+            *("--mcp-servers-json", "--webui-mcp-proxy", "--ui-mcp-proxy", "--no-webui-mcp-proxy", "--no-ui-mcp-proxy"),
+        ),
         (
             *("LLAMA_ARG_TOOLS", "LLAMA_ARG_TOOLS_RUNTIME", "LLAMA_ARG_AGENT", "LLAMA_ARG_MCP_SERVERS_CONFIG"),
             *("LLAMA_ARG_MCP_SERVERS_JSON", "LLAMA_ARG_UI_MCP_PROXY"),
@@ -62,7 +75,7 @@ LEFT_OUT: Final = (
     ),
     LeftOut(
         "one engine serves one model",
-        ("--models-dir", "--models-preset", "--models-max", "--models-autoload"),
+        ("--models-dir", "--models-preset", "--models-max", "--models-autoload", "--no-models-autoload"),
         (
             *("LLAMA_ARG_MODELS_DIR", "LLAMA_ARG_MODELS_PRESET", "LLAMA_ARG_MODELS_MAX"),
             "LLAMA_ARG_MODELS_AUTOLOAD",
@@ -70,14 +83,14 @@ LEFT_OUT: Final = (
     ),
     LeftOut(
         "it is of llama.cpp's commands, and does nothing in a server",
-        ("--prompt", "--file", "--binary-file", "--escape", "--completion-bash"),
+        ("-e", "--escape", "--no-escape", "--completion-bash"),
     ),
-    LeftOut("--samplers says the same", ("--sampling-seq",)),
+    LeftOut("--samplers says the same", ("--sampler-seq", "--sampling-seq")),
     LeftOut(
         "llama.cpp itself has given it up",
         (
-            *("--defrag-thold", "--draft-max", "--draft-n-min", "--spec-ngram-size-n", "--spec-ngram-size-m"),
-            "--spec-ngram-min-hits",
+            *("-dt", "--defrag-thold", "--draft", "--draft-n", "--draft-max", "--draft-min", "--draft-n-min"),
+            *("--spec-ngram-size-n", "--spec-ngram-size-m", "--spec-ngram-min-hits"),
         ),
         ("LLAMA_ARG_DEFRAG_THOLD", "LLAMA_ARG_DRAFT_MAX", "LLAMA_ARG_DRAFT_MIN"),
     ),
@@ -94,8 +107,6 @@ FORMER_FLAGS: Final = {
     "--mmap": "--load-mode mmap",
     "--no-mmap": "--load-mode none",
     "--direct-io": "--load-mode dio",
-    "--sampling-seq": "--samplers",
-    "--sampler-seq": "--samplers",
 }
 FORMER_VARIABLES: Final = {
     "LLAMA_ARG_DRAFT_MAX": "LLAMA_ARG_SPEC_DRAFT_N_MAX",

@@ -11,13 +11,14 @@ from mistral_api.embedded.engine.values import (
     numbers,
     read_adapters,
     read_folder,
+    read_gguf,
     read_gpu_layers,
     read_list,
     read_margins,
     read_mask,
     read_opposite,
-    read_path,
     read_processors,
+    read_raised_priority,
     read_scaled_adapters,
     read_switch,
     read_text,
@@ -98,7 +99,7 @@ FILES = FlagGroup(
 PROJECTOR = FlagGroup(
     "Images and sound",
     (
-        Flag(("-mm", "--mmproj"), ("mmproj.path",), read_path, "file of the projector (GGUF)", "LLAMA_ARG_MMPROJ"),
+        Flag(("-mm", "--mmproj"), ("mmproj.path",), read_gguf, "file of the projector (GGUF)", "LLAMA_ARG_MMPROJ"),
         Flag(
             ("--mmproj-auto",),
             ("no_mmproj",),
@@ -297,9 +298,7 @@ PROCESSORS = FlagGroup(
         Flag(("-C", "--cpu-mask"), ("cpuparams.cpumask",), read_mask, "processors to compute on, as bits: 0xf"),
         Flag(("-Cr", "--cpu-range"), ("cpuparams.cpumask",), read_processors, "processors to compute on: 0-3"),
         Flag(
-            ("--cpu-strict",), ("cpuparams.strict_cpu",), read_switch, "each thread has its processor: on or off",
-            switch=False,
-        ),
+            ("--cpu-strict",), ("cpuparams.strict_cpu",), whole(0, 1), "each thread has its processor: 0 or 1"),
         Flag(
             ("--prio",),
             ("cpuparams.priority",),
@@ -310,10 +309,8 @@ PROCESSORS = FlagGroup(
         Flag(("-Cb", "--cpu-mask-batch"), ("cpuparams_batch.cpumask",), read_mask, "the same for prompts: 0xf"),
         Flag(("-Crb", "--cpu-range-batch"), ("cpuparams_batch.cpumask",), read_processors, "the same for prompts: 0-3"),
         Flag(
-            ("--cpu-strict-batch",), ("cpuparams_batch.strict_cpu",), read_switch, "the same for prompts: on or off",
-            switch=False,
-        ),
-        Flag(("--prio-batch",), ("cpuparams_batch.priority",), word_of(PRIORITY), "the same for prompts"),
+            ("--cpu-strict-batch",), ("cpuparams_batch.strict_cpu",), whole(0, 1), "the same for prompts: 0 or 1"),
+        Flag(("--prio-batch",), ("cpuparams_batch.priority",), read_raised_priority, "the same for prompts"),
         Flag(("--poll-batch",), ("cpuparams_batch.poll",), whole(0, 100), "the same for prompts"),
         Flag(
             ("--numa",),

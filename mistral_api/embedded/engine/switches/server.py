@@ -15,7 +15,6 @@ from mistral_api.embedded.engine.values import (
     read_list,
     read_names,
     read_opposite,
-    read_path,
     read_switch,
     read_text,
     whole,
@@ -49,16 +48,6 @@ ADDRESS = FlagGroup(
         Flag(("--port",), ("port",), whole(0, 65535), "port to listen on; 0 takes a free one", "LLAMA_ARG_PORT"),
         Flag(("--reuse-port",), ("reuse_port",), read_switch, "several servers on one port", "LLAMA_ARG_REUSE_PORT"),
         Flag(("--api-prefix",), ("api_prefix",), read_text, "what all paths begin with", "LLAMA_ARG_API_PREFIX"),
-        Flag(
-            ("--ssl-key-file",), ("ssl_file_key",), read_path, "TLS: file of the private key", "LLAMA_ARG_SSL_KEY_FILE"
-        ),
-        Flag(
-            ("--ssl-cert-file",),
-            ("ssl_file_cert",),
-            read_path,
-            "TLS: file of the certificate",
-            "LLAMA_ARG_SSL_CERT_FILE",
-        ),
         Flag(
             ("-to", "--timeout"),
             ("timeout_read", "timeout_write"),

@@ -5,7 +5,7 @@ llama.cpp's names: docs/speculative.md and ``llama-server --help``.
 
 from __future__ import annotations
 
-from mistral_api.embedded.engine.enumerations import CACHE_TYPE, PRIORITY, SPECULATION, Member
+from mistral_api.embedded.engine.enumerations import CACHE_TYPE, SPECULATION, Member
 from mistral_api.embedded.engine.flag import Flag, FlagGroup
 from mistral_api.embedded.engine.switches.model import (
     read_experts_on_cpu,
@@ -15,10 +15,12 @@ from mistral_api.embedded.engine.switches.model import (
 from mistral_api.embedded.engine.values import (
     number,
     numbers,
+    read_gguf,
     read_gpu_layers,
     read_mask,
     read_path,
     read_processors,
+    read_raised_priority,
     read_speculation,
     read_switch,
     read_text,
@@ -54,7 +56,7 @@ SPECULATIVE = FlagGroup(
         Flag(
             ("-md", "--model-draft", "--spec-draft-model"),
             (f"{_DRAFT}.mparams.path",),
-            read_path,
+            read_gguf,
             "file of the small model (GGUF)",
             "LLAMA_ARG_SPEC_DRAFT_MODEL",
         ),
@@ -164,7 +166,7 @@ SPECULATIVE = FlagGroup(
         Flag(
             ("--spec-synth-len",),
             ("speculative.synth_len",),
-            number(),
+            number(1),
             "for measurements: pretend that so many guesses are right",
             "LLAMA_ARG_SPEC_SYNTH_LEN",
         ),
@@ -189,22 +191,15 @@ def _of_processors(ending: str, attribute: str, subject: str) -> tuple[Flag, ...
             f"processors for {subject}, as bits: 0xf",
         ),
         Flag(
-            (f"-Cr{'bd' if ending else 'd'}", f"--cpu-range{ending}-draft", f"--spec-draft-cpu-range{ending}"),
-            (f"{attribute}.cpumask",),
-            read_processors,
-            f"processors for {subject}: 0-3",
-        ),
-        Flag(
             (f"--cpu-strict{ending}-draft", f"--spec-draft-cpu-strict{ending}"),
             (f"{attribute}.strict_cpu",),
-            read_switch,
-            f"each thread has its processor, for {subject}: on or off",
-            switch=False,
+            whole(0, 1),
+            f"each thread has its processor, for {subject}: 0 or 1",
         ),
         Flag(
             (f"--prio{ending}-draft", f"--spec-draft-prio{ending}"),
             (f"{attribute}.priority",),
-            word_of(PRIORITY),
+            read_raised_priority,
             f"priority of the threads for {subject}",
         ),
         Flag(
@@ -232,6 +227,12 @@ DRAFT_PROCESSORS = FlagGroup(
             "threads of the small model for prompts",
         ),
         *_of_processors("", f"{_DRAFT}.cpuparams", "the small model"),
+        Flag(
+            ("-Crd", "--cpu-range-draft", "--spec-draft-cpu-range"),
+            (f"{_DRAFT}.cpuparams.cpumask",),
+            read_processors,
+            "processors for the small model: 0-3",
+        ),
         *_of_processors("-batch", f"{_DRAFT}.cpuparams_batch", "its prompts"),
     ),
 )
