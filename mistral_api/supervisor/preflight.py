@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.control.engine_switches import sentence_of_switches, switch_variables
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import ServerSpec
@@ -18,6 +21,8 @@ from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, choose_engine
 from mistral_api.system.addresses import connect_unix
+
+log = logging.getLogger(__name__)
 
 # For the status file and a log. Saved caches check for their own space.
 NEEDED_DISK_BYTES = 16 << 20
@@ -49,10 +54,19 @@ def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> Prefl
     _require_reachable(spec)
     model = read_model(settings, spec.path_setting)
     engine = choose_engine(settings, stop_requested)
+    _warn_of_switches(spec, engine)
     require_free_port(spec)
     _require_disk_space(settings)
     require_memory(spec, engine, model)
     return PreflightResult(engine, model)
+
+
+def _warn_of_switches(spec: ServerSpec, engine: Engine) -> None:
+    """Say in the log which variables of llama.cpp have no effect on this server."""
+    variables = switch_variables(os.environ, bundled=engine.name == BUNDLED)
+    sentence = sentence_of_switches(each for each in variables if each.name.startswith(spec.variable_prefix))
+    if sentence is not None:
+        log.warning(sentence)
 
 
 def _require_reachable(spec: ServerSpec) -> None:
