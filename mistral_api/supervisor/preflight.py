@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.control.attention import BASE_MODEL
 from mistral_api.control.engine_switches import sentence_of_switches, switch_variables
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_environment import LLAMA_PREFIX
-from mistral_api.control.server_spec import ServerSpec
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
+from mistral_api.control.shared_cache import whole_context
 from mistral_api.control.status import BUNDLED
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
@@ -29,6 +31,9 @@ NEEDED_DISK_BYTES = 16 << 20
 # Connecting to a Unix socket takes no time, unless the program that listens is stuck.
 SOCKET_TIMEOUT_SECONDS = 2.0
 MIB = 1 << 20
+# With these llama.cpp has a template, whatever the model's file has, or no chats at all (tools/server/README.md).
+_TEMPLATE_VARIABLES = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_CHAT_TEMPLATE_FILE")
+_NO_CHAT_VARIABLES = ("LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_RERANKING", "LLAMA_ARG_POOLING")
 # What a model server that we start must not be told: our requests, and our probes, would not reach it any more.
 _UNREACHABLE = {
     "LLAMA_ARG_SSL_KEY_FILE": "it is reached from this machine alone; put TLS before the API (docs/operation.md)",
@@ -39,10 +44,14 @@ _UNREACHABLE = {
 
 @dataclass(frozen=True, slots=True)
 class PreflightResult:
-    """What the checks have found usable: the engine, and the model for it."""
+    """What the checks have found usable: the engine, and the model for it.
+
+    ``has_chat_template``: whether chats have a form that was made for the model, or nobody chats with it.
+    """
 
     engine: Engine
     model: ModelInfo
+    has_chat_template: bool = True
 
 
 def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> PreflightResult:
@@ -58,7 +67,17 @@ def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> Prefl
     require_free_port(spec)
     _require_disk_space(settings)
     require_memory(spec, engine, model)
-    return PreflightResult(engine, model)
+    has_template = has_chat_template(spec, model)
+    if not has_template:
+        log.warning("%s: '%s' %s", spec.path_setting, model.path, BASE_MODEL)
+    return PreflightResult(engine, model, has_template)
+
+
+def has_chat_template(spec: ServerSpec, model: ModelInfo) -> bool:
+    """Return whether chats with a model have its own form, or the operator's; true for one that is no chat model."""
+    if model.has_chat_template or model.pools or spec.name != MAIN_SERVER:
+        return True
+    return any(spec.environment().get(name) for name in (*_TEMPLATE_VARIABLES, *_NO_CHAT_VARIABLES))
 
 
 def _warn_of_switches(spec: ServerSpec, engine: Engine) -> None:
@@ -124,7 +143,7 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
     needed = model.file_bytes + beside
     if needed <= memory:
         return
-    if engine.name != BUNDLED and spec.settings.gpu_layers != "0":
+    if engine.may_use_card and spec.settings.gpu_layers != "0":
         device = read_device_memory()
         if device is None:  # a card that does not report its memory: llama.cpp will find out
             return
@@ -135,3 +154,11 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
             f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB{others} and this machine "
             f"{memory // MIB} MiB of memory; choose a smaller quantization or model."
         )
+
+
+def needed_bytes(spec: ServerSpec, model: ModelInfo) -> int:
+    """Return the bytes of the weights and of the KV cache; where the file does not tell its size, the weights alone."""
+    if model.dimensions is None:
+        return model.file_bytes
+    context = whole_context(spec.settings, model.context, spec.environment())
+    return model.file_bytes + model.dimensions.blocks * model.dimensions.kv_bytes(context)

@@ -22,7 +22,7 @@ The model server is llama.cpp's, and has switches of its own. Set one as a varia
 - A switch that is on or off takes `1` or `0`. `LLAMA_ARG_NO_…` switches off what a flag `--no-…` does.
 - Switches for the embedding server begin with `EMBEDDING_LLAMA_ARG_`.
 - A setting of ours wins over the switch for the same thing: `CONTEXT_SIZE` over `LLAMA_ARG_CTX_SIZE`, `PARALLEL` over
-  `LLAMA_ARG_N_PARALLEL`, and so on.
+  `LLAMA_ARG_N_PARALLEL`, and so on. Only `PROMPT_CACHE_MIB` gives way to `LLAMA_ARG_CACHE_RAM`.
 - `mistral-api settings` shows the switches that are set, and which of them have no effect, with the reason. So does the
   log when the model server starts.
 - The bundled engine refuses a value that is not allowed, and says what is.

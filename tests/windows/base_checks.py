@@ -42,6 +42,7 @@ EXPECTED_SKIPS = {
     "llama.cpp's own reader has no name on Windows",
     "names of POSIX systems",
     "needs a script that is a program",
+    "the places of Linux' drivers",
     "the protocol is systemd's",
     "the same name",
     "this kernel does not count its kills for want of memory",
