@@ -96,8 +96,8 @@ def test_settings_says_what_is_in_effect_and_from_where(project: Project) -> Non
 
 def test_settings_as_json_have_every_setting_with_its_type(project: Project) -> None:
     project.configure("MODEL_ALIASS=x", "LLAMA_ARG_CTX_SIZE=9")
-    variables = {"CORS_ORIGINS": "http://a.example, http://b.example", "LLAMA_ARG_CACHE_RAM": "64"}
-    done = project.run(*MISTRAL_API, "settings", "--json", **variables)
+    origins = "http://a.example, http://b.example"
+    done = project.run(*MISTRAL_API, "settings", "--json", CORS_ORIGINS=origins, LLAMA_ARG_CACHE_RAM="64")
     shown = json.loads(done.stdout)
     values = {name: each["value"] for name, each in shown["settings"].items()}
     assert list(values) == [name for name, _ in setting_fields()]
