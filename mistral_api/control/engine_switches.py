@@ -27,6 +27,7 @@ _DECIDED: Final = {
     "N_PARALLEL": "PARALLEL",
     "ALIAS": "MODEL_ALIAS",
     "THREADS_HTTP": "API_THREADS",
+    "SLOT_SAVE_PATH": "SLOT_SAVE_SECONDS",
     "ENDPOINT_METRICS": "the supervisor",
     "ENDPOINT_SLOTS": "the supervisor",
 }
