@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 from tabulate import tabulate
 
 from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.download_display import DownloadDisplay
+from mistral_api.cli.engine_facts import computes_on, engine_facts
 from mistral_api.cli.errors import CannotGoOn
 from mistral_api.downloads.errors import DownloadError
 from mistral_api.engine_builds.build_store import CPU, Build, BuildStore, packaged_version
-from mistral_api.engine_builds.devices import Device, EngineBroken, list_devices
 from mistral_api.engine_builds.installation import Installer, NotInstalled
 from mistral_api.engine_builds.machine import read_machine
 from mistral_api.engine_builds.variants import PACKAGE, VARIANTS, Kind
 from mistral_api.engine_builds.wheel_index import WheelIndex
-from mistral_api.settings import Settings
-from mistral_api.system.byte_sizes import format_size
 from mistral_api.system.command_names import installed_command
 
 
@@ -47,7 +43,7 @@ def install(kind: str) -> None:
         raise CannotGoOn(str(error)) from error
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted; the same command goes on where it was.") from None
-    click.echo(f"{_named(done.build)}; it computes on {_computes_on(done.devices)} from the engine's next start on.")
+    click.echo(f"{_named(done.build)}; it computes on {computes_on(done.devices)} from the engine's next start on.")
 
 
 @engine.command("list")
@@ -75,28 +71,12 @@ def _mark(variant: str, chosen: Build) -> str:
 def show() -> None:
     """Show the engine that the server starts: its version, where it comes from, and what it computes on."""
     settings = command_settings()
-    for name, value in _facts(settings):
+    for name, value in engine_facts(settings):
         click.echo(f"{name:<8} {value}")
-
-
-def _facts(settings: Settings) -> list[tuple[str, str]]:
-    build = BuildStore(settings.data_dir).chosen()
-    try:
-        devices = _computes_on(list_devices(build.folder))
-    except EngineBroken as error:
-        devices = f"nothing: {error}"
-    origin = str(build.folder or Path(__file__).parent)
-    return [("engine", _named(build)), ("origin", origin), ("device", devices)]
 
 
 def _named(build: Build) -> str:
     return f"{PACKAGE} {build.version} ({build.variant})"
-
-
-def _computes_on(devices: list[Device]) -> str:
-    if not devices:
-        return "the processor"
-    return ", ".join(f"{each.name} ({each.id}, {format_size(each.total_bytes)})" for each in devices)
 
 
 def _install_command(store: BuildStore) -> str:

@@ -117,6 +117,15 @@ class Probe:
         status, _ = self._get("/health")
         return {200: HealthResult.READY, 503: HealthResult.LOADING}.get(status, HealthResult.NONE)
 
+    def read_request_context(self) -> int | None:
+        """Return the tokens that one request may use, from ``/props``; None where the server does not say."""
+        status, body = self._get("/props")
+        try:
+            tokens = json.loads(body)["default_generation_settings"]["n_ctx"] if status == 200 else None
+        except (ValueError, TypeError, KeyError):
+            return None
+        return tokens if isinstance(tokens, int) else None
+
     def read_activity(self) -> SlotActivity | None:
         """Return what the server is working on; None where it answers too late, or with nonsense.
 

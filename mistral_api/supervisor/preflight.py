@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.control.attention import BASE_MODEL
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_environment import LLAMA_PREFIX
-from mistral_api.control.server_spec import ServerSpec
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
 from mistral_api.control.status import BUNDLED
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
@@ -18,6 +20,8 @@ from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, choose_engine
 from mistral_api.system.addresses import connect_unix
+
+log = logging.getLogger(__name__)
 
 # For the status file and a log. Saved caches check for their own space.
 NEEDED_DISK_BYTES = 16 << 20
@@ -30,14 +34,21 @@ _UNREACHABLE = {
     "LLAMA_ARG_SSL_CERT_FILE": "it is reached from this machine alone; put TLS before the API (docs/operation.md)",
     "LLAMA_ARG_API_PREFIX": "it is reached by the API alone, which knows its paths",
 }
+# With these llama.cpp has a template, whatever the model's file has, or no chats at all (tools/server/README.md).
+_TEMPLATE_VARIABLES = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_CHAT_TEMPLATE_FILE")
+_NO_CHAT_VARIABLES = ("LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_RERANKING", "LLAMA_ARG_POOLING")
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightResult:
-    """What the checks have found usable: the engine, and the model for it."""
+    """What the checks have found usable: the engine, and the model for it.
+
+    ``has_chat_template``: whether chats have a form that was made for the model, or nobody chats with it.
+    """
 
     engine: Engine
     model: ModelInfo
+    has_chat_template: bool = True
 
 
 def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> PreflightResult:
@@ -52,7 +63,17 @@ def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> Prefl
     require_free_port(spec)
     _require_disk_space(settings)
     require_memory(spec, engine, model)
-    return PreflightResult(engine, model)
+    has_template = has_chat_template(spec, model)
+    if not has_template:
+        log.warning("%s: '%s' %s", spec.path_setting, model.path, BASE_MODEL)
+    return PreflightResult(engine, model, has_template)
+
+
+def has_chat_template(spec: ServerSpec, model: ModelInfo) -> bool:
+    """Return whether chats with a model have its own form, or the operator's; true for one that is no chat model."""
+    if model.has_chat_template or model.pools or spec.name != MAIN_SERVER:
+        return True
+    return any(spec.environment().get(name) for name in (*_TEMPLATE_VARIABLES, *_NO_CHAT_VARIABLES))
 
 
 def _require_reachable(spec: ServerSpec) -> None:
@@ -110,7 +131,8 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
     needed = model.file_bytes + beside
     if needed <= memory:
         return
-    if engine.name != BUNDLED and spec.settings.gpu_layers != "0":
+    for_cards = engine.name != BUNDLED or engine.build_folder is not None
+    if for_cards and spec.settings.gpu_layers != "0":
         device = read_device_memory()
         if device is None:  # a card that does not report its memory: llama.cpp will find out
             return

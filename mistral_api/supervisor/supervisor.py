@@ -21,6 +21,7 @@ from mistral_api.errors import StartError
 from mistral_api.supervisor.engine import Engine, bundled_engine, server_command, system_fingerprint
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
+from mistral_api.supervisor.load_report import VERBOSITY_VARIABLE, verbosity_of
 from mistral_api.supervisor.memory_fit import MemoryFitter
 from mistral_api.supervisor.owner_separation import has_prompt_cache, separated_environment
 from mistral_api.supervisor.preflight import PreflightResult, remove_stale_socket, run_preflight
@@ -130,7 +131,9 @@ class Supervisor:
             remove_stale_socket(self._spec.settings)
             environment = separated_environment(self._spec.settings, self._spec.environment()) | {KEY_VARIABLE: key}
             environment = build_environment(engine.build_folder, environment)
-            process = ServerProcess(command, output, self._events.queue, environment)
+            chosen = VERBOSITY_VARIABLE in environment
+            environment = verbosity_of(engine.name, engine.version, environment) | environment
+            process = ServerProcess(command, output, self._events.queue, environment, keeps_traces=chosen)
         except OSError as error:
             raise self._enter_fatal(StartError(f"The model server cannot be started: {error}.")) from error
         self._reporter.set_process(process.identity, prompt_cache=has_prompt_cache(environment))

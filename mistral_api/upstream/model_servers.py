@@ -9,6 +9,7 @@ from typing import NotRequired, TypedDict
 
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
+from mistral_api.control.placement import Placement
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
@@ -231,8 +232,28 @@ class ModelServers:
         return self.main.catalogue.default()
 
 
+class DeviceMemoryHealth(TypedDict):
+    """What a model server has on one card."""
+
+    id: str
+    name: str
+    bytes: int
+
+
+class MemoryHealth(TypedDict):
+    """What a model server has taken for its model, by its own words: in the machine's memory, and on each card."""
+
+    main_bytes: int | None
+    devices: list[DeviceMemoryHealth]
+
+
 class ModelServerHealth(TypedDict):
-    """The ``model_server`` object of ``/health``; ``pid`` and ``last_error`` are not for strangers."""
+    """The ``model_server`` object of ``/health``.
+
+    ``device``, ``memory``, ``pid`` and ``last_error`` are not for strangers. ``gpu_layers`` of ``layers`` lie on cards;
+    ``gpu_layers_set`` is what was asked for. ``context_size`` is what all slots have together,
+    ``request_context_size`` what one request has.
+    """
 
     state: str
     model: str | None
@@ -241,8 +262,14 @@ class ModelServerHealth(TypedDict):
     system_fingerprint: str | None
     pid: NotRequired[int | None]
     restarts: int
-    gpu_layers: str | None
+    device: NotRequired[str | None]
+    gpu_layers: int | None
+    layers: int | None
+    gpu_layers_set: str | None
+    memory: NotRequired[MemoryHealth | None]
     context_size: int | None
+    request_context_size: int | None
+    unified_cache: bool | None
     slots: dict[str, int] | None
     last_error: NotRequired[str | None]
 
@@ -257,6 +284,7 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         return _external_health(entry)
     probe, spec = entry.client.probe(), entry.spec
     status = read_status(spec.settings.data_dir, spec.name)
+    placement = (None if status is None else status.placement) or Placement()
     names = entry.catalogue.known_names()
     return {
         "state": _state(probe, status),
@@ -266,11 +294,26 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         "system_fingerprint": status.system_fingerprint if status else None,
         "pid": status.pid if status else None,
         "restarts": status.restarts if status else 0,
-        "gpu_layers": status.gpu_layers if status else None,
-        "context_size": status.context_size if status else None,
+        "device": placement.device,
+        "gpu_layers": placement.gpu_layers,
+        "layers": placement.layers,
+        "gpu_layers_set": status.gpu_layers if status else None,
+        "memory": _memory(placement),
+        "context_size": status.whole_context if status else None,
+        "request_context_size": placement.request_context_size,
+        "unified_cache": placement.unified_cache,
         "slots": count_slots(entry.client, may_sleep=spec.sleep_seconds is not None) if probe == "ready" else None,
         "last_error": status.last_error if status else None,
     }
+
+
+def _memory(placement: Placement) -> MemoryHealth | None:
+    if not placement.is_known:
+        return None
+    devices: list[DeviceMemoryHealth] = [
+        {"id": device.id, "name": device.name, "bytes": device.memory_bytes} for device in placement.devices
+    ]
+    return {"main_bytes": placement.main_memory_bytes, "devices": devices}
 
 
 def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
@@ -285,8 +328,14 @@ def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
         "system_fingerprint": None,
         "pid": None,
         "restarts": 0,
+        "device": None,
         "gpu_layers": None,
+        "layers": None,
+        "gpu_layers_set": None,
+        "memory": None,
         "context_size": None,
+        "request_context_size": None,
+        "unified_cache": None,
         "slots": count_slots(entry.client) if probe.state == "ready" else None,
         "last_error": probe.cause,
     }

@@ -18,6 +18,7 @@ from mistral_api.embedded.engine.command_line import help_text
 from mistral_api.embedded.engine.flag import BadFlag
 from mistral_api.embedded.engine.flags import EngineOptions, parse_options
 from mistral_api.embedded.engine.library import xllamacpp
+from mistral_api.embedded.engine.load_messages import LOADING_VERBOSITY, end_load_messages
 from mistral_api.embedded.engine.parameters import common_params, devices
 from mistral_api.system.byte_sizes import MIB
 from mistral_api.system.exit_codes import ExitCode
@@ -73,12 +74,22 @@ def _serve(options: EngineOptions) -> int:
 
     def load() -> None:
         try:
-            events.put(xllamacpp.Server(params))
+            events.put(_load(options, params))
         except BaseException as error:  # noqa: BLE001 - passed to the main thread, which ends the process
             events.put(error)
 
     threading.Thread(target=load, name="load", daemon=True).start()
     return _wait(events)
+
+
+def _load(options: EngineOptions, params: xllamacpp.CommonParams) -> xllamacpp.Server:
+    """Return the server once it has its model. How much it prints meanwhile is the operator's choice, or ours."""
+    if "verbosity" in options.values:
+        return xllamacpp.Server(params)
+    params.verbosity = LOADING_VERBOSITY
+    server = xllamacpp.Server(params)
+    end_load_messages()
+    return server
 
 
 def _wait(events: queue.SimpleQueue[_LoadEvent]) -> int:
