@@ -41,8 +41,8 @@ def _print_list(context: click.Context, _option: click.Parameter, requested: boo
     click.echo(tabulate(rows, TABLE_HEADERS, tablefmt="simple", disable_numparse=True, colalign=alignment))
     click.echo(
         f"\nFor {DEFAULT_QUANT} and a context of {ESTIMATE_CONTEXT} tokens: file and graphics memory for all layers "
-        "in GiB, and GPU_LAYERS for three sizes of card. Estimates, rather too high than too low. PARALLEL requests "
-        "share the context."
+        "in GiB, and GPU_LAYERS for three sizes of card. Estimates, rather too high than too low. All requests share "
+        "the context."
     )
     context.exit()
 

@@ -15,6 +15,7 @@ from mistral_api.control.server_environment import (
     llama_variables,
     server_environment,
 )
+from mistral_api.control.shared_cache import with_shared_cache
 from mistral_api.model_files.companion_files import CompanionFile, companion_files
 from mistral_api.model_files.gguf import ranking_requested, read_pooling
 from mistral_api.settings import Settings
@@ -78,9 +79,12 @@ class ServerSpec:
     def environment(self) -> dict[str, str]:
         """Return the environment of its process, without its key: no setting of ours, and what it needs of the rest.
 
-        Of llama.cpp's variables it has only those meant for this server.
+        Of llama.cpp's variables it has only those meant for this server. The slots of the main server share one cache;
+        each of an embedding server has room for the longest input.
         """
-        return server_environment(os.environ, self.variable_prefix)
+        environment = server_environment(os.environ, self.variable_prefix)
+        shares = self.name == MAIN_SERVER and self.settings.parallel > 1
+        return with_shared_cache(environment) if shares else environment
 
 
 def server_specs(settings: Settings) -> list[ServerSpec]:
@@ -124,6 +128,7 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
         context_size=longest_input * settings.parallel,
         batch_size=longest_input,
         slot_save_seconds=0.0,  # it has no conversations
+        prompt_cache_mib=0,
     )
     return ServerSpec(
         name=EMBEDDING_SERVER,

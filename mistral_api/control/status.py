@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mistral_api.control.placement import Placement, read_placement
 from mistral_api.control.server_spec import MAIN_SERVER
+from mistral_api.control.shared_cache import SharedCache
 from mistral_api.system.files import ReplacedFile, replace_file
 from mistral_api.system.processes import ProcessIdentity, is_alive
 
@@ -91,7 +92,9 @@ class ModelServerStatus:
     ``idle_cards``: the names of cards that could compute and do not, though nobody has chosen that; ``idle_reason``
     says why nothing can be installed for them, if that is so.
     ``has_chat_template``: whether chats have the model's own form; a base model has none.
-    ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them.
+    ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them; ``prompt_cache_mib``: how
+    much they may take there, None where nobody knows.
+    ``shared_cache``: whether the server was asked for one KV cache that all slots share.
     ``restored_slots``: the keys of the conversations whose saved caches its slots got at its start, by slot.
     ``restart_reasons`` counts ``restarts`` by RestartReason. ``last_restarts`` has the newest of them.
     ``last_lines`` is the server's output before it ended last.
@@ -122,6 +125,8 @@ class ModelServerStatus:
     idle_reason: str | None = None
     has_chat_template: bool = True
     prompt_cache: bool = True
+    prompt_cache_mib: int | None = None
+    shared_cache: bool = False
     restored_slots: dict[str, str] = field(default_factory=dict)
     batch_size: int
     threads: int
@@ -155,6 +160,19 @@ class ModelServerStatus:
         """The tokens of the whole context: those in effect, or else those that were set; None where nobody knows."""
         in_effect = None if self.placement is None else self.placement.context_size
         return in_effect or self.context_size or None
+
+    @property
+    def shared_kv_cache(self) -> SharedCache | None:
+        """The KV cache that all slots share; None where each has its own, or as much as a request can use."""
+        placement, tokens = self.placement, self.whole_context or self.model_context
+        is_shared = self.shared_cache
+        if placement is not None and placement.unified_cache is not None:
+            is_shared = placement.unified_cache
+        if not (is_shared and tokens):
+            return None
+        in_effect = None if placement is None else placement.request_context_size
+        request = in_effect or min(tokens, self.model_context or tokens)
+        return SharedCache(tokens, request, self.parallel) if request * self.parallel > tokens else None
 
     def to_json(self) -> str:
         """Return the content of the status file."""
@@ -242,6 +260,16 @@ class StatusReader:
         """Return the tokens of the model server's whole context, which its slots share; None where nobody knows."""
         status = self._file.current()
         return None if status is None else status.whole_context or status.model_context
+
+    def shared_cache(self) -> SharedCache | None:
+        """Return the KV cache that the slots share; None where each has its own, or as much as a request can use."""
+        status = self._file.current()
+        return None if status is None else status.shared_kv_cache
+
+    def cache_tokens(self) -> int | None:
+        """Return the tokens of the cache that the slots share, None where there is none."""
+        shared = self.shared_cache()
+        return None if shared is None else shared.tokens
 
     def system_fingerprint(self) -> str | None:
         """Return what tells this engine, model and settings from others; None where nobody knows."""

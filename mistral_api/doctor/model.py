@@ -23,7 +23,7 @@ from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, choose_engine
 from mistral_api.supervisor.idle_cards import processor_is_chosen
-from mistral_api.supervisor.preflight import has_chat_template, require_memory
+from mistral_api.supervisor.preflight import has_chat_template, needed_bytes, require_memory
 from mistral_api.system.addresses import without_credentials
 from mistral_api.system.byte_sizes import format_size
 from mistral_api.system.command_names import installed_command, project_command
@@ -168,17 +168,9 @@ def _compare_memory(subject: str, spec: ServerSpec, engine: Engine, model: Model
         require_memory(spec, engine, model)
     except StartError as error:
         return failure(subject, str(error), installed_command("mistral-api pull --list"))
-    needed = _needed_bytes(spec.settings, model)
+    needed = needed_bytes(spec, model)
     memory = psutil.virtual_memory()
     text = f"about {format_size(needed)} needed, {format_size(memory.available)} of {format_size(memory.total)} free"
     if needed > memory.available:
         return warning(subject, text, "close other programs, or set a smaller CONTEXT_SIZE or PARALLEL")
     return ok(subject, text)
-
-
-def _needed_bytes(settings: Settings, model: ModelInfo) -> int:
-    """Return the weights and the KV cache of all slots; where the file does not tell its size, the weights alone."""
-    context = settings.context_size or (model.context or 0) * settings.parallel
-    if model.dimensions is None:
-        return model.file_bytes
-    return model.file_bytes + model.dimensions.blocks * model.dimensions.kv_bytes(context)

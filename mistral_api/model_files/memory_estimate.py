@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from mistral_api.system.byte_sizes import GIB
 
-# The context in tokens, and the sizes of cards, that estimates for people are made for.
-ESTIMATE_CONTEXT = 8192
+# The context in tokens, which all requests share, and the sizes of cards, that estimates for people are made for.
+ESTIMATE_CONTEXT = 32768
 CARDS_GIB = (4, 6, 8)
 RESERVE_BYTES = GIB
 _F16_BYTES = 2

@@ -104,9 +104,8 @@ def env_lines(source: ModelSource, result: PullResult) -> list[str]:
     cards = ", ".join(f"{number} on a card of {card} GB" for card, number in layers.items())
     return [
         *lines,
-        "# PARALLEL requests share the context: one at a time has all of it.",
+        "# All requests share the context.",
         f"CONTEXT_SIZE={ESTIMATE_CONTEXT}",
-        "PARALLEL=1",
         f"# GPU_LAYERS that fit: {cards}",
         "GPU_LAYERS=auto",
     ]

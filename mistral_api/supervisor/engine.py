@@ -5,6 +5,7 @@ The flags are llama-server's (llama.cpp, tools/server/README.md); the bundled en
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import subprocess
@@ -25,8 +26,10 @@ from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
 from mistral_api.supervisor.events import StopRequested
 from mistral_api.supervisor.memory_fallback import MemoryStep
-from mistral_api.system.command_names import project_command
+from mistral_api.system.command_names import installed_command, project_command
 from mistral_api.system.processes import NEW_GROUP, hold_group, kill_group
+
+log = logging.getLogger(__name__)
 
 LLAMA_SERVER = "llama-server"
 # So many digits of a hash tell configurations apart.
@@ -54,6 +57,11 @@ class Engine:
     command: tuple[str, ...]
     version: str | None = None
     build_folder: Path | None = None
+
+    @property
+    def may_use_card(self) -> bool:
+        """Whether it may compute on a graphics card. The bundled engine's build for the processor does not."""
+        return self.name != BUNDLED or self.build_folder is not None
 
 
 def system_fingerprint(engine: Engine, configuration: str) -> str:
@@ -94,6 +102,15 @@ def _bundled_engine(store: BuildStore) -> Engine:
         raise StartError(
             f"The bundled engine needs the library {LIBRARY}, which this system does not have: on Debian or Ubuntu "
             "`apt install libgomp1`, on Fedora `dnf install libgomp`, or set LLAMA_SERVER_BIN."
+        )
+    outdated = store.outdated()
+    if outdated is not None:
+        log.warning(
+            "the engine's build for the card has version %s and the engine %s, so the CPU computes: "
+            "`%s` gets the new one",
+            outdated.version,
+            build.version,
+            installed_command(f"mistral-api engine install {store.choice().asked}"),
         )
     return bundled_engine(build)
 

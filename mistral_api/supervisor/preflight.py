@@ -12,7 +12,7 @@ from mistral_api.control.attention import BASE_MODEL
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
-from mistral_api.control.status import BUNDLED
+from mistral_api.control.shared_cache import whole_context
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.hardware.main_memory import total_memory_bytes
@@ -28,15 +28,15 @@ NEEDED_DISK_BYTES = 16 << 20
 # Connecting to a Unix socket takes no time, unless the program that listens is stuck.
 SOCKET_TIMEOUT_SECONDS = 2.0
 MIB = 1 << 20
+# With these llama.cpp has a template, whatever the model's file has, or no chats at all (tools/server/README.md).
+_TEMPLATE_VARIABLES = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_CHAT_TEMPLATE_FILE")
+_NO_CHAT_VARIABLES = ("LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_RERANKING", "LLAMA_ARG_POOLING")
 # What a model server that we start must not be told: our requests, and our probes, would not reach it any more.
 _UNREACHABLE = {
     "LLAMA_ARG_SSL_KEY_FILE": "it is reached from this machine alone; put TLS before the API (docs/operation.md)",
     "LLAMA_ARG_SSL_CERT_FILE": "it is reached from this machine alone; put TLS before the API (docs/operation.md)",
     "LLAMA_ARG_API_PREFIX": "it is reached by the API alone, which knows its paths",
 }
-# With these llama.cpp has a template, whatever the model's file has, or no chats at all (tools/server/README.md).
-_TEMPLATE_VARIABLES = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_CHAT_TEMPLATE_FILE")
-_NO_CHAT_VARIABLES = ("LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_RERANKING", "LLAMA_ARG_POOLING")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +131,7 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
     needed = model.file_bytes + beside
     if needed <= memory:
         return
-    for_cards = engine.name != BUNDLED or engine.build_folder is not None
-    if for_cards and spec.settings.gpu_layers != "0":
+    if engine.may_use_card and spec.settings.gpu_layers != "0":
         device = read_device_memory()
         if device is None:  # a card that does not report its memory: llama.cpp will find out
             return
@@ -143,3 +142,11 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
             f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB{others} and this machine "
             f"{memory // MIB} MiB of memory; choose a smaller quantization or model."
         )
+
+
+def needed_bytes(spec: ServerSpec, model: ModelInfo) -> int:
+    """Return the bytes of the weights and of the KV cache; where the file does not tell its size, the weights alone."""
+    if model.dimensions is None:
+        return model.file_bytes
+    context = whole_context(spec.settings, model.context, spec.environment())
+    return model.file_bytes + model.dimensions.blocks * model.dimensions.kv_bytes(context)

@@ -39,6 +39,7 @@ from pathlib import Path
 from mistral_api.control.feedback import Feedback
 from mistral_api.control.server_environment import CLOSED_TO_PAGES, LLAMA_PREFIX
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
+from mistral_api.control.status import status_file
 from mistral_api.model_files.gguf import parse_split_name
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
@@ -109,6 +110,7 @@ class SlotCacheManager:
         # The scales of the adapters at the server's start.
         self._first_scales: list[float] = []
         self._settings = settings
+        self._is_main = server_name == MAIN_SERVER
         self._slots = SlotClient(settings, server_name)
         self._store = CacheStore(settings, fingerprint, server_name)
         # The conversation restored into each slot, by the slot's id.
@@ -120,8 +122,14 @@ class SlotCacheManager:
         self._saving_thread: threading.Thread | None = None
 
     def flags(self) -> list[str]:
-        """Return what the server's command line needs; create the folder, which llama.cpp demands."""
-        return ["--slot-save-path", self._store.folder.slot_save_path] if self._store.prepare() else []
+        """Return what the server's command line needs; create the folder, which llama.cpp demands.
+
+        Without it no slot could be cleared either (``upstream/idle_slots.py``).
+        """
+        if self._store.prepare():
+            return ["--slot-save-path", self._store.folder.slot_save_path]
+        can_share = self._settings.parallel > 1 and self._is_main
+        return ["--slot-save-path", str(status_file(self._settings.data_dir).parent)] if can_share else []
 
     @property
     def is_saving(self) -> bool:

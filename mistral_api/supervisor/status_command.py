@@ -64,6 +64,8 @@ def _server_lines(status: ModelServerStatus) -> list[str]:
         f"settings {_describe_settings(status)}",
         *(f"warning  {attention_line(item)}" for item in most_urgent_first(attention_to_settings(status))),
     ]
+    if status.prompt_cache_mib is not None:
+        lines.append(f"prompts  {status.prompt_cache_mib} MiB of main memory at most (PROMPT_CACHE_MIB)")
     lines.append(f"restarts {status.restarts}")
     lines += [f"  {_format_time(each.at)} {each.reason}" for each in status.last_restarts[-MAX_SHOWN_RESTARTS:]]
     if status.last_error:

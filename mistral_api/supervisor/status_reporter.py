@@ -7,11 +7,13 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from mistral_api.control.attention import attention_line, idle_card_attention
 from mistral_api.control.placement import Placement
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
+from mistral_api.control.shared_cache import is_shared
 from mistral_api.control.status import (
     ModelServerStatus,
     Restart,
@@ -26,6 +28,7 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.idle_cards import IdleCardSearch
 from mistral_api.supervisor.memory_fallback import MemoryStep, requested_step
+from mistral_api.supervisor.owner_separation import has_prompt_cache, prompt_cache_size
 from mistral_api.supervisor.preflight import PreflightResult
 from mistral_api.supervisor.process import output_log_path
 from mistral_api.system.processes import ProcessIdentity, identity_of
@@ -158,12 +161,19 @@ class StatusReporter:
             memory_step=None if step == self._requested_step else f"{step} (asked for: {self._requested_step})",
         )
 
-    def set_process(self, identity: ProcessIdentity | None, *, prompt_cache: bool = True) -> None:
-        """Set the server's process, or that there is none, and whether it caches prompts in main memory."""
+    def set_process(self, identity: ProcessIdentity | None, environment: Mapping[str, str] | None = None) -> None:
+        """Set the server's process and what its environment says of its caches, or that there is no process."""
+        caches: dict[str, Any] = {"prompt_cache": True, "prompt_cache_mib": None}
+        if environment is not None:
+            caches = {
+                "prompt_cache": has_prompt_cache(environment),
+                "prompt_cache_mib": prompt_cache_size(environment),
+                "shared_cache": is_shared(environment),
+            }
         self._change(
             pid=identity.pid if identity else None,
             pid_started=identity.started if identity else None,
-            prompt_cache=prompt_cache,
+            **caches,
             placement=None,
             idle_cards=[],
             idle_reason=None,

@@ -11,6 +11,7 @@ from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.placement import Placement
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
+from mistral_api.control.shared_cache import SharedCache
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names, stand_in_names
@@ -20,6 +21,7 @@ from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.catalogue import Catalogue, StandInRule, model_not_found
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
+from mistral_api.upstream.idle_slots import IdleSlots
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.server_identity import ServerIdentity
 from mistral_api.upstream.shared_slots import SharedSlots, Sharing
@@ -38,7 +40,7 @@ class ModelServerEntry:
 
     ``limits``: what of a request it gets; ``slot_gate``: how its slots are shared; ``slot_owners``: whose prompts are
     in them; ``constraints``: the gate that grammars and JSON schemas pass on their way to it; ``cache_salts``: what
-    keeps owners apart in an engine that may have no slots.
+    keeps owners apart in an engine that may have no slots; ``idle_slots``: what earlier requests have left in slots.
     """
 
     client: ModelServerClient
@@ -47,6 +49,7 @@ class ModelServerEntry:
     slot_gate: SlotGate
     slot_owners: SlotOwners
     constraints: ConstraintGate
+    idle_slots: IdleSlots
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
@@ -74,6 +77,10 @@ class ModelServerEntry:
     def probe(self) -> str:
         """Return ``"ready"``, ``"loading"`` or ``"unreachable"``, as the server is now."""
         return self.client.probe() if self.spec is not None else probe_external(self.client).state
+
+    def shared_cache(self) -> SharedCache | None:
+        """Return the KV cache that its slots share, None where each has its own, or nobody knows."""
+        return None if self.status is None else self.status.shared_cache()
 
     def process(self) -> object | None:
         """Return what tells one process of the server from the next; None where nobody knows."""
@@ -124,15 +131,21 @@ def supervised_server(
     limits = RequestLimits(
         supervised=True,
         pass_unknown=settings.pass_unknown_fields,
-        most_output=lambda: settings.max_output_tokens or status.context_size(),
+        most_output=lambda: settings.max_output_tokens or _longest_answer(status),
     )
-    slots = SharedSlots(spec.name, client.slots, sharing)
+    slots = SharedSlots(spec.name, client.slots, sharing, status.cache_tokens)
     restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
     owners = slots.owners(status.server_process, status.has_prompt_cache, restored)
     gate = slots.gate(settings.model_read_seconds, settings.max_waiting)
     constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
     feedback = FeedbackWriter(data_dir, spec.name)
-    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, spec, status, feedback)
+    idle = IdleSlots(client, status.shared_cache)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, idle, spec, status, feedback)
+
+
+def _longest_answer(status: StatusReader) -> int | None:
+    """Return how many tokens an answer may have, None where that is decided when it has its turn, or nobody knows."""
+    return None if status.shared_cache() else status.context_size()
 
 
 def external_server(
@@ -151,7 +164,8 @@ def external_server(
     catalogue = Catalogue(client, [], other_models, StandInRule(any=settings.any_model))
     constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
     salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
-    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, cache_salts=salts)
+    idle = IdleSlots(client, lambda: None)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, idle, cache_salts=salts)
 
 
 def unused_slots(client: ModelServerClient) -> frozenset[int]:

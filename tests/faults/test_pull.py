@@ -320,11 +320,10 @@ def test_printed_env_lines_are_read_back_by_dotenv(tmp_path: Path) -> None:
     assert dotenv_values(env) == {
         "MODEL_PATH": str(pulled.path),
         "MODEL_ALIAS": "mistral-7b-instruct",
-        "CONTEXT_SIZE": "8192",
-        "PARALLEL": "1",
+        "CONTEXT_SIZE": "32768",
         "GPU_LAYERS": "auto",
     }
-    assert "19 on a card of 4 GB, 32 on a card of 6 GB, all on a card of 8 GB" in env.read_text()
+    assert "12 on a card of 4 GB, 20 on a card of 6 GB, 28 on a card of 8 GB" in env.read_text()
     assert len(env_lines(parse_source(f"{REPO}:m.gguf"), pulled)) == 2
 
 

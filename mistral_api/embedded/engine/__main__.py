@@ -74,7 +74,7 @@ def _serve(options: EngineOptions) -> int:
 
     def load() -> None:
         try:
-            events.put(_load(options, params))
+            events.put(_load(params, options))
         except BaseException as error:  # noqa: BLE001 - passed to the main thread, which ends the process
             events.put(error)
 
@@ -82,7 +82,7 @@ def _serve(options: EngineOptions) -> int:
     return _wait(events)
 
 
-def _load(options: EngineOptions, params: xllamacpp.CommonParams) -> xllamacpp.Server:
+def _load(params: xllamacpp.CommonParams, options: EngineOptions) -> xllamacpp.Server:
     """Return the server once it has its model. How much it prints meanwhile is the operator's choice, or ours."""
     if "verbosity" in options.values:
         return xllamacpp.Server(params)
