@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from mistral_api.control.rpc_workers import WorkerFields
 from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.system.files import ReplacedFile, replace_file
 from mistral_api.system.processes import ProcessIdentity, is_alive
@@ -88,6 +89,7 @@ class ModelServerStatus:
     where they differ from the settings, and is None where they do not.
     ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them.
     ``restored_slots``: the keys of the conversations whose saved caches its slots got at its start, by slot.
+    ``rpc_workers``: the machines that compute with the server, as they were seen last.
     ``restart_reasons`` counts ``restarts`` by RestartReason. ``last_restarts`` has the newest of them.
     ``last_lines`` is the server's output before it ended last.
     """
@@ -114,6 +116,7 @@ class ModelServerStatus:
     memory_step: str | None = None
     prompt_cache: bool = True
     restored_slots: dict[str, str] = field(default_factory=dict)
+    rpc_workers: list[WorkerFields] = field(default_factory=list)
     batch_size: int
     threads: int
     parallel: int

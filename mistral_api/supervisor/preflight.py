@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.listening import require_free_address
+from mistral_api.control.rpc_workers import worker_addresses
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import BUNDLED
 from mistral_api.errors import StartError
@@ -43,7 +44,9 @@ def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> Prefl
     engine = choose_engine(settings, stop_requested)
     require_free_port(spec)
     _require_disk_space(settings)
-    require_memory(spec, engine, model)
+    # Workers say only once they are asked how much they have.
+    workers = worker_addresses(spec.environment())
+    require_memory(spec, engine, model, of_workers=None if workers else 0)
     return PreflightResult(engine, model)
 
 
@@ -84,9 +87,14 @@ def _require_disk_space(settings: Settings) -> None:
         )
 
 
-def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
-    """Raise StartError for a model that is larger than all memory: the machine would only swap."""
-    memory = total_memory_bytes()
+def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo, *, of_workers: int | None = 0) -> None:
+    """Raise StartError for a model that is larger than all memory: the machine would only swap.
+
+    ``of_workers``: the memory in bytes that other machines offer; with None, where nobody knows, nothing is checked.
+    """
+    if of_workers is None:
+        return
+    memory = total_memory_bytes() + of_workers
     if model.file_bytes <= memory:
         return
     if engine.name != BUNDLED and spec.settings.gpu_layers != "0":
@@ -95,7 +103,8 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
             return
         memory += device.total_bytes
     if model.file_bytes > memory:
+        where = "all machines together" if of_workers else "this machine"
         raise StartError(
-            f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB and this machine "
+            f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB and {where} "
             f"{memory // MIB} MiB of memory; choose a smaller quantization or model."
         )

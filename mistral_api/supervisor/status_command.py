@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from mistral_api.control.rpc_workers import exposure_sentence, worker_from_fields
 from mistral_api.control.server_spec import MAIN_SERVER, server_specs
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.settings import Settings
@@ -63,12 +64,21 @@ def _server_lines(status: ModelServerStatus) -> list[str]:
     ]
     if status.memory_step:
         lines.append(f"memory   {status.memory_step}; `supervisor --retry-gpu` tries again")
+    lines += _worker_lines(status)
     lines.append(f"restarts {status.restarts}")
     lines += [f"  {_format_time(each.at)} {each.reason}" for each in status.last_restarts[-MAX_SHOWN_RESTARTS:]]
     if status.last_error:
         lines.append(f"last error: {status.last_error}")
         lines += [f"  | {line}" for line in status.last_lines]
     return [*lines, f"log      {status.log_path}"]
+
+
+def _worker_lines(status: ModelServerStatus) -> list[str]:
+    """Return one line for each machine that computes with the server, and the warning where others may reach it."""
+    workers = [worker_from_fields(fields) for fields in status.rpc_workers]
+    warning = exposure_sentence(worker.address for worker in workers)
+    lines = [f"worker   {worker.describe()}" for worker in workers]
+    return [*lines, f"warning  {warning}"] if warning is not None else lines
 
 
 def _describe_model(status: ModelServerStatus) -> str:

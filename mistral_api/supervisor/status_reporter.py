@@ -7,8 +7,10 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from mistral_api.control.rpc_workers import RpcWorker
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import (
     ModelServerStatus,
@@ -139,6 +141,17 @@ class StatusReporter:
             prompt_cache=prompt_cache,
             restored_slots={},
         )
+
+    def set_rpc_workers(self, workers: Sequence[RpcWorker]) -> None:
+        """Set what is known of the machines that compute with the server."""
+        self._change(rpc_workers=[worker.fields() for worker in workers])
+
+    def wait_for_worker(self, problem: str) -> None:
+        """Enter ``backoff``, or stay there, until a worker can be used."""
+        if self.state is State.BACKOFF:
+            self._change(last_error=problem)
+        else:
+            self.enter_backoff(problem, [])
 
     def count_restart(self, reason: RestartReason) -> None:
         """Count a restart that is about to be made."""
