@@ -56,8 +56,8 @@ class WorkerAddress:
             return self.host.lower() == "localhost"
 
 
-class WorkerFields(TypedDict):
-    """A worker in the status file, and in ``/health``. Memory is in bytes, over all of its devices."""
+class WorkerHealth(TypedDict):
+    """A worker in ``/health``. Memory is in bytes, over all of its devices."""
 
     address: str
     state: str
@@ -66,6 +66,11 @@ class WorkerFields(TypedDict):
     devices: int
     free_bytes: int
     total_bytes: int
+
+
+class WorkerFields(WorkerHealth):
+    """A worker in the status file."""
+
     local_endpoint: str | None
 
 
@@ -110,6 +115,19 @@ class RpcWorker:
             "total_bytes": self.total_bytes,
             "local_endpoint": self.local_endpoint,
         }
+
+
+def worker_health(fields: WorkerFields) -> WorkerHealth:
+    """Return what ``/health`` says of a worker."""
+    return {
+        "address": fields["address"],
+        "state": fields["state"],
+        "problem": fields["problem"],
+        "protocol": fields["protocol"],
+        "devices": fields["devices"],
+        "free_bytes": fields["free_bytes"],
+        "total_bytes": fields["total_bytes"],
+    }
 
 
 def worker_from_fields(fields: WorkerFields) -> RpcWorker:

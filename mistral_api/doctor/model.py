@@ -9,6 +9,7 @@ from contextlib import closing
 
 import psutil
 
+from mistral_api.control.rpc_workers import worker_addresses
 from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.control.status import BUNDLED, State, read_status
@@ -141,7 +142,8 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
 
 def _compare_memory(subject: str, spec: ServerSpec, engine: Engine, model: ModelInfo) -> Finding:
     try:
-        require_memory(spec, engine, model)
+        # What workers have is said by their own check, and held against the model at the start.
+        require_memory(spec, engine, model, of_workers=None if worker_addresses(spec.environment()) else 0)
     except StartError as error:
         return failure(subject, str(error), installed_command("mistral-api pull --list"))
     needed = _needed_bytes(spec.settings, model)

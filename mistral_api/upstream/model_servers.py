@@ -9,6 +9,7 @@ from typing import NotRequired, TypedDict
 
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
+from mistral_api.control.rpc_workers import WorkerHealth, worker_health
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
@@ -231,7 +232,7 @@ class ModelServers:
 
 
 class ModelServerHealth(TypedDict):
-    """The ``model_server`` object of ``/health``; ``pid`` and ``last_error`` are not for strangers."""
+    """The ``model_server`` object of ``/health``; ``pid``, ``last_error`` and ``workers`` are not for strangers."""
 
     state: str
     model: str | None
@@ -243,6 +244,7 @@ class ModelServerHealth(TypedDict):
     gpu_layers: str | None
     context_size: int | None
     slots: dict[str, int] | None
+    workers: NotRequired[list[WorkerHealth]]
     last_error: NotRequired[str | None]
 
 
@@ -268,6 +270,7 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         "gpu_layers": status.gpu_layers if status else None,
         "context_size": status.context_size if status else None,
         "slots": _slots(entry.client) if probe == "ready" else None,
+        "workers": [] if status is None else [worker_health(fields) for fields in status.rpc_workers],
         "last_error": status.last_error if status else None,
     }
 
@@ -287,6 +290,7 @@ def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
         "gpu_layers": None,
         "context_size": None,
         "slots": _slots(entry.client) if probe.state == "ready" else None,
+        "workers": [],
         "last_error": probe.cause,
     }
 
