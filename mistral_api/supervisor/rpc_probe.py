@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from mistral_api.control.rpc_workers import RpcWorker, WorkerState
 from mistral_api.supervisor.rpc_protocol import Greeting, WorkerAway, WorkerBusy, WorkerIncompatible, greet
 
 GREETING_SECONDS = 3.0
-# Two greetings, the second from the port of a connection that the worker still believes in.
+# Two greetings, the first from the port of a connection that the worker still believes in.
 PROBE_SECONDS = 2 * GREETING_SECONDS + 1.0
 _POLL_SECONDS = 0.05
 
@@ -72,22 +73,18 @@ def _probe(worker: RpcWorker, *, may_release: bool) -> RpcWorker:
 
 
 def _greet(worker: RpcWorker, *, may_release: bool) -> Greeting:
-    """Greet a worker; where it is busy with a connection that our dead engine has left, have it let go first.
+    """Greet a worker, from the address and port of the connection that a dead engine of ours had, if it had one.
 
-    While the network was cut the worker has not heard of the engine's end, and it would wait for its next command for
+    While the network was cut the worker has not heard of the engine's end, and would wait for its next command for
     ever. A connection from the same address and port is a contradiction for its system, which then asks, is told that
     the old one is no more, and ends it (RFC 9293, 3.5.1, "Half-Open Connections").
     """
-    try:
-        return greet(worker.address, GREETING_SECONDS)
-    except WorkerBusy:
-        if worker.local_endpoint is None or not may_release:
-            raise
+    if worker.local_endpoint is not None and may_release:
         host, _, port = worker.local_endpoint.rpartition(":")
-        try:
+        # Where it fails: our own system still has the old connection, and is telling the worker its end.
+        with contextlib.suppress(WorkerAway, WorkerBusy, WorkerIncompatible):
             return greet(worker.address, GREETING_SECONDS, (host, int(port)))
-        except WorkerAway as error:  # our own system still has the old connection, and is telling the worker its end
-            raise WorkerBusy(str(error)) from error
+    return greet(worker.address, GREETING_SECONDS)
 
 
 def _usable(worker: RpcWorker, greeting: Greeting) -> RpcWorker:

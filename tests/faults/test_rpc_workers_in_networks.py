@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import struct
@@ -22,7 +23,14 @@ from tests.support.rpc_worker import StandInWorker
 MISSING = missing_for_networks()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING is not None, reason=MISSING or "")]
 ASKED = {"messages": [{"role": "user", "content": "Count to ten."}], "max_tokens": 24, "temperature": 0}
-SETTINGS = {"GPU_LAYERS": "99", "PARALLEL": "1", "THREADS": "1", "CONTEXT_SIZE": "1024", "SLOT_SAVE_SECONDS": "0"}
+SETTINGS = {
+    "LLAMA_SERVER_BIN": os.environ.get("LLAMA_SERVER_BIN", ""),
+    "PARALLEL": "1",
+    "THREADS": "1",
+    "CONTEXT_SIZE": "1024",
+    "SLOT_SAVE_SECONDS": "0",
+    "HANG_SECONDS": "4",
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +42,16 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Networked
 @pytest.fixture(scope="module")
 def alone() -> str:
     """What the model answers where one machine computes alone."""
-    with temporary_data_dir() as data_dir, running_server(data_dir, **SETTINGS | {"GPU_LAYERS": "0"}) as running:
+    with temporary_data_dir() as data_dir, running_server(data_dir, **SETTINGS, GPU_LAYERS="0") as running:
         return _answer(running)
 
 
 @pytest.fixture(scope="module")
 def server(workers: list[NetworkedWorker], alone: str) -> Iterator[Server]:
     named = ",".join(worker.address for worker in workers)
-    with (
-        temporary_data_dir() as data_dir,
-        running_server(data_dir, **SETTINGS, LLAMA_ARG_RPC=named, HANG_SECONDS="4") as run,
-    ):
-        yield run
+    settings = SETTINGS | {"GPU_LAYERS": "99", "LLAMA_ARG_RPC": named}
+    with temporary_data_dir() as data_dir, running_server(data_dir, **settings) as running:
+        yield running
 
 
 def _answer(server: Server) -> str:
@@ -96,7 +102,7 @@ def _lose_while_generating(server: Server, session: str, lose: Any) -> None:
 
 
 def test_stand_in_says_what_a_real_worker_says(workers: list[NetworkedWorker]) -> None:
-    def spoken(host: str, port: int, memory: bool) -> bytes:
+    def spoken(host: str, port: int) -> bytes:
         """Return the bytes of the answers, without the memory itself."""
         said = b""
         with socket.create_connection((host, port), timeout=10) as connection, connection.makefile("rwb") as stream:
@@ -112,7 +118,7 @@ def test_stand_in_says_what_a_real_worker_says(workers: list[NetworkedWorker]) -
     standing = StandInWorker(real.version, real.memory)
     standing.listen()
     try:
-        assert spoken("127.0.0.1", standing.port, True) == spoken(workers[0].host, 50052, True)
+        assert spoken("127.0.0.1", standing.port) == spoken(workers[0].host, 50052)
         assert greet(WorkerAddress("127.0.0.1", standing.port), 5.0) == real
     finally:
         standing.close()

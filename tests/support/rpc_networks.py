@@ -51,7 +51,7 @@ class NetworkedWorker:
         _ip("link", "add", self.name, "type", "veth", "peer", "name", "far", "netns", self.name)
         _ip("addr", "add", f"{self._own_end}/30", "dev", self.name)
         _ip("-n", self.name, "addr", "add", f"{self.host}/30", "dev", "far")
-        _ip("-n", self.name, "link", "set", "far", "up")
+        _ip("link", "set", self.name, "up")
         self.connect_cable()
 
     @property
@@ -65,12 +65,15 @@ class NetworkedWorker:
         return self._folder / f"{self.name}.log"
 
     def cut_cable(self) -> None:
-        """Let nothing pass between here and there."""
-        _ip("link", "set", self.name, "down")
+        """Let nothing pass between here and there.
+
+        The far end is taken down: at this end the route would go with the interface, and packets another way.
+        """
+        _ip("-n", self.name, "link", "set", "far", "down")
 
     def connect_cable(self) -> None:
         """Let everything pass again."""
-        _ip("link", "set", self.name, "up")
+        _ip("-n", self.name, "link", "set", "far", "up")
 
     def start(self) -> None:
         """Start the worker, and wait until it listens."""
