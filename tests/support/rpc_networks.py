@@ -82,6 +82,8 @@ class NetworkedWorker:
             self._process = subprocess.Popen(
                 [IP, "netns", "exec", self.name, program, "-H", self.host, "-p", str(PORT), "-t", "1"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                # SIGPIPE stays ignored, as under systemd: it would end a worker whose client was cut off.
+                restore_signals=False,
             )  # fmt: skip
         wait_for(self._listens, f"a worker on {self.address}", 20)
 
