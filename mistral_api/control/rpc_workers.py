@@ -19,10 +19,10 @@ from mistral_api.system.byte_sizes import format_size
 RPC_VARIABLE = "LLAMA_ARG_RPC"
 MOST_WORKERS = 16
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):(?P<port>[1-9][0-9]{0,4})", re.ASCII)
-# What can be done about a port without protection stands in this document.
-FENCE = (
+# Half a sentence; the workers' addresses stand before it.
+UNPROTECTED = (
     "a worker's port has no protection: whoever reaches it reads the prompts, and may run code there; "
-    "let nobody but this machine reach it (docs/scale.md, 'Fence the workers')"
+    "let nobody but this machine reach it"
 )
 
 
@@ -174,7 +174,12 @@ def _parse_endpoint(text: str, variable: str) -> WorkerAddress:
     return WorkerAddress(found["host"], int(found["port"]))
 
 
+def exposed_addresses(workers: Iterable[WorkerAddress]) -> str | None:
+    """Return the workers that others may reach, with commas between them; None where all are on this machine."""
+    return ", ".join(str(worker) for worker in workers if not worker.is_loopback) or None
+
+
 def exposure_sentence(workers: Iterable[WorkerAddress]) -> str | None:
     """Return the warning about workers that others may reach; None where all of them are on this machine."""
-    exposed = ", ".join(str(worker) for worker in workers if not worker.is_loopback)
-    return f"{exposed}: {FENCE}" if exposed else None
+    exposed = exposed_addresses(workers)
+    return None if exposed is None else f"{exposed}: {UNPROTECTED} (docs/scale.md, 'Fence the workers')"

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from mistral_api.control.rpc_workers import exposure_sentence, worker_from_fields
+from mistral_api.control.attention import attention_line, attention_to_settings, most_urgent_first
+from mistral_api.control.rpc_workers import worker_from_fields
 from mistral_api.control.server_spec import MAIN_SERVER, server_specs
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.settings import Settings
@@ -60,11 +61,13 @@ def _server_lines(status: ModelServerStatus) -> list[str]:
         f"model    {status.model} on {status.url}",
         f"file     {status.model_path}{_describe_model(status)}",
         f"engine   {status.engine} {status.engine_version or ''}".rstrip(),
+        *_placement_lines(status),
         f"settings {_describe_settings(status)}",
+        *(f"warning  {attention_line(item)}" for item in most_urgent_first(attention_to_settings(status))),
     ]
-    if status.memory_step:
-        lines.append(f"memory   {status.memory_step}; `supervisor --retry-gpu` tries again")
-    lines += _worker_lines(status)
+    if status.prompt_cache_mib is not None:
+        lines.append(f"prompts  {status.prompt_cache_mib} MiB of main memory at most (PROMPT_CACHE_MIB)")
+    lines += [f"worker   {worker_from_fields(fields).describe()}" for fields in status.rpc_workers]
     lines.append(f"restarts {status.restarts}")
     lines += [f"  {_format_time(each.at)} {each.reason}" for each in status.last_restarts[-MAX_SHOWN_RESTARTS:]]
     if status.last_error:
@@ -73,12 +76,11 @@ def _server_lines(status: ModelServerStatus) -> list[str]:
     return [*lines, f"log      {status.log_path}"]
 
 
-def _worker_lines(status: ModelServerStatus) -> list[str]:
-    """Return one line for each machine that computes with the server, and the warning where others may reach it."""
-    workers = [worker_from_fields(fields) for fields in status.rpc_workers]
-    warning = exposure_sentence(worker.address for worker in workers)
-    lines = [f"worker   {worker.describe()}" for worker in workers]
-    return [*lines, f"warning  {warning}"] if warning is not None else lines
+def _placement_lines(status: ModelServerStatus) -> list[str]:
+    """Return what the server has said of its load."""
+    if status.placement is None:
+        return []
+    return [f"computes {status.placement.describe_devices()}", f"has      {status.placement.describe_context()}"]
 
 
 def _describe_model(status: ModelServerStatus) -> str:
@@ -93,9 +95,12 @@ def _describe_model(status: ModelServerStatus) -> str:
 
 
 def _describe_settings(status: ModelServerStatus) -> str:
-    context = status.context_size or "the model's own"
+    """Return the settings of the start, and the layers on cards where they are others than those that were set."""
+    context, layers, offloaded = status.context_size or "the model's own", status.gpu_layers, status.offloaded_layers
+    if offloaded is not None and str(offloaded) != layers:
+        layers = f"{offloaded} (set: {layers})"
     return (
-        f"GPU layers {status.gpu_layers}, context {context}, KV cache {status.cache_type or 'default'}, "
+        f"GPU layers {layers}, context {context}, KV cache {status.cache_type or 'default'}, "
         f"batch {status.batch_size}, threads {status.threads}, slots {status.parallel}"
     )
 
