@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+from mistral_api.control.rpc_workers import WorkerAddress
 from mistral_api.control.status import ModelServerStatus, State, read_status
+from mistral_api.supervisor.rpc_connections import WorkerConnections
 from tests.support.processes import wait_for
-from tests.support.rpc_worker import StandInWorker
+from tests.support.rpc_worker import StandInWorker, stand_in_worker
 from tests.support.supervisor_process import (
     MisbehavingEngine,
     install_misbehaving_engine,
@@ -71,3 +75,13 @@ def test_workers_of_another_build_are_waited_for_and_a_server_without_workers_is
     assert done.returncode == 2
     assert "was built without workers; set LLAMA_SERVER_BIN" in done.stderr
     assert not engine.starts()
+
+
+def test_connection_that_a_worker_has_ended_is_noticed() -> None:
+    with stand_in_worker() as standing, socket.create_connection(("127.0.0.1", standing.port)) as connection:
+        address = WorkerAddress("127.0.0.1", standing.port)
+        host, port = connection.getsockname()
+        (found,) = WorkerConnections(os.getpid(), [address]).look().values()
+        assert (found.local_endpoint, found.worker_has_closed) == (f"{host}:{port}", False)
+        connection.sendall(b"\xff" + bytes(8))  # no command: a worker ends the connection
+        wait_for(lambda: WorkerConnections(os.getpid(), [address]).lost_worker() == address, "a lost worker")

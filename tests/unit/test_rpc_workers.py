@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,10 +23,8 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.memory_shortage import MemoryShortage, find_shortage
 from mistral_api.supervisor.output_filter import kept_part
-from mistral_api.supervisor.rpc_connections import WorkerConnections
 from mistral_api.supervisor.rpc_probe import probe_workers
 from mistral_api.supervisor.rpc_workers import names_lost_worker, require_usable_workers
-from tests.support.processes import wait_for
 from tests.support.rpc_worker import GIB, StandInWorker, stand_in_worker
 
 # A port that nobody listens on.
@@ -99,7 +96,7 @@ def test_worker_is_written_to_the_status_file_and_read_again() -> None:
 def test_worker_that_nobody_started_is_away() -> None:
     (found,) = probed(NOBODY)
     assert found.state is WorkerState.AWAY
-    assert found.problem == f"worker {NOBODY} does not answer: connection refused"
+    assert (found.problem or "").startswith(f"worker {NOBODY} does not answer: ")
 
 
 @pytest.fixture
@@ -147,16 +144,6 @@ def test_worker_of_another_build_than_most_is_refused() -> None:
         found = probed(first.address, third.address, second.address)
     assert [worker.state for worker in found] == [WorkerState.READY, WorkerState.OTHER_VERSION, WorkerState.READY]
     assert "speaks version 7.0.1 of ggml's RPC protocol and others 7.0.0" in (found[1].problem or "")
-
-
-def test_connection_that_a_worker_has_ended_is_noticed() -> None:
-    with stand_in_worker() as standing, socket.create_connection(("127.0.0.1", standing.port)) as connection:
-        address = workers_of(standing.address)[0].address
-        host, port = connection.getsockname()
-        (found,) = WorkerConnections(os.getpid(), [address]).look().values()
-        assert (found.local_endpoint, found.worker_has_closed) == (f"{host}:{port}", False)
-        connection.sendall(b"\xff" + bytes(8))  # no command: a worker ends the connection
-        wait_for(lambda: WorkerConnections(os.getpid(), [address]).lost_worker() == address, "a lost worker")
 
 
 def spec(tmp_path: Path) -> ServerSpec:
