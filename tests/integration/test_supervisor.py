@@ -93,6 +93,7 @@ def test_stopping_while_the_model_loads_leaves_no_process(data_dir: Path, name: 
         ({"MODEL_PATH": __file__}, "is not a GGUF file"),
         ({"LLAMA_SERVER_BIN": "/no/such/program"}, "LLAMA_SERVER_BIN: '/no/such/program' does not run"),
         ({"LLAMA_SERVER_BIN": "/bin/false"}, "LLAMA_SERVER_BIN: '/bin/false' does not run"),
+        ({"LLAMA_ARG_RPC": "10.0.0.2:50052"}, "LLAMA_ARG_RPC: the bundled engine cannot compute on other machines"),
         ({"MODEL_SERVER_URL": "http://127.0.0.1:1"}, "MODEL_SERVER_URL is set"),
     ],
 )
