@@ -35,6 +35,10 @@ _FLASH_ATTENTION = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 # What the main thread waits for: a signal, the loaded server, or the error of a failed load.
 _LoadEvent: TypeAlias = "int | BaseException | xllamacpp.Server"
 
+# The loaded server, until the process ends at once: to let go of it waits for its threads, and for ever where it is asked
+# to end in the moment in which they begin.
+_kept: list[xllamacpp.Server] = []
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the model and serve it; return an ExitCode."""
@@ -73,7 +77,6 @@ def _serve(options: EngineOptions) -> int:
 
 
 def _wait(events: queue.SimpleQueue[_LoadEvent]) -> int:
-    server: xllamacpp.Server | None = None
     while True:
         try:
             event = events.get(timeout=POLL_SECONDS)
@@ -85,8 +88,8 @@ def _wait(events: queue.SimpleQueue[_LoadEvent]) -> int:
             time.sleep(LOG_SECONDS)
             print(f"error: the model could not be loaded: {event}", file=sys.stderr)
             return ExitCode.FAILED
-        server = event
-        print(f"engine: listening on {server.listening_address}", file=sys.stderr, flush=True)
+        _kept.append(event)
+        print(f"engine: listening on {event.listening_address}", file=sys.stderr, flush=True)
 
 
 def common_params(values: Mapping[str, FlagValue]) -> xllamacpp.CommonParams:
@@ -101,9 +104,15 @@ def common_params(values: Mapping[str, FlagValue]) -> xllamacpp.CommonParams:
         setattr(target, name, _native_value(name, value))
     if "timeout_read" in values:
         params.timeout_write = values["timeout_read"]
+    if _devices():
+        return params
     # An embedding model computes all tokens of a text at once.
-    if not params.embedding and not _devices():
+    if not params.embedding:
         params.n_batch = min(params.n_batch, LARGEST_CPU_BATCH)
+    # Without a device, all that llama.cpp fits to the memory is a context of no given size. To find out it reads the model's
+    # vocabulary one more time, which is half of the start of a small model.
+    if params.n_ctx and "fit_params" not in values:
+        params.fit_params = False
     return params
 
 
