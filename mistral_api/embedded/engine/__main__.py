@@ -35,8 +35,8 @@ _FLASH_ATTENTION = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 # What the main thread waits for: a signal, the loaded server, or the error of a failed load.
 _LoadEvent: TypeAlias = "int | BaseException | xllamacpp.Server"
 
-# The loaded server, until the process ends at once: to let go of it waits for its threads, and for ever where it is asked
-# to end in the moment in which they begin.
+# The loaded server, until the process ends at once: to let go of it waits for its threads, and for ever where it is
+# asked to end in the moment in which they begin.
 _kept: list[xllamacpp.Server] = []
 
 
@@ -109,8 +109,8 @@ def common_params(values: Mapping[str, FlagValue]) -> xllamacpp.CommonParams:
     # An embedding model computes all tokens of a text at once.
     if not params.embedding:
         params.n_batch = min(params.n_batch, LARGEST_CPU_BATCH)
-    # Without a device, all that llama.cpp fits to the memory is a context of no given size. To find out it reads the model's
-    # vocabulary one more time, which is half of the start of a small model.
+    # Without a device, all that llama.cpp fits to the memory is a context of no given size. To find out it reads the
+    # model's vocabulary one more time, which is a third of the start of a small model.
     if params.n_ctx and "fit_params" not in values:
         params.fit_params = False
     return params
