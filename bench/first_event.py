@@ -23,7 +23,9 @@ def time_first_event(connection: http.client.HTTPConnection, body: dict[str, Any
     response = connection.getresponse()
     if response.status != http.client.OK:
         raise BenchmarkError(f"The server answered {response.status}: {response.read()[:300]!r}")
-    response.readline()
+    # A comment before it only keeps the connection alive.
+    while (line := response.readline()) and not line.startswith(b"data:"):
+        pass
     spent = (time.perf_counter() - began) * 1000
     response.read()
     return spent

@@ -24,7 +24,7 @@ def measure_warm_restart() -> None:
     with running_stack(CONTEXT_SIZE="16384", LOG_LEVEL="INFO") as running:
         _time_turns(running, "cold")
         _time_turns(running, "warm")
-        seconds = _restart(running)
+        seconds = restart_model_server(running)
         _time_turns(running, "after a warm restart")
         sizes = [path.stat().st_size / 2**20 for path in (running.data_dir / "slots").glob("*.kv")]
         print(f"restart of the model server, saving and restoring included: {seconds:.2f} s")
@@ -51,7 +51,7 @@ def _post_chat(connection: http.client.HTTPConnection, body: dict[str, Any]) -> 
     return json.loads(connection.getresponse().read())
 
 
-def _restart(running: RunningStack) -> float:
+def restart_model_server(running: RunningStack) -> float:
     """Stop the supervisor as an update does, and return the seconds until ``bin/serve``'s next one is ready."""
     began, before = time.monotonic(), _model_server_state(running)["pid"]
     for process in psutil.Process(running.process.pid).children():

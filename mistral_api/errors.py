@@ -14,6 +14,7 @@ The tree::
     └── ModelServerError        502, the model server's fault
         ├── ModelServerRefused  4xx, the model server refused the request
         ├── ModelServerFailed   502, it reported a failure, or its answer is unusable
+        ├── ModelCacheFull      503, its KV cache had no room for all that ran: it has ended them
         ├── ModelServerLost     502, it hung up before it had answered anything
         ├── ModelTimeout        504
         └── ModelUnavailable    503, loading, restarting or given up
@@ -145,6 +146,13 @@ class ModelServerRefused(ModelServerError):
     status = 400
     type = "invalid_request_error"
     default_code: str | None = None
+
+
+class ModelCacheFull(ModelServerError):
+    """503: the KV cache had no room for all that ran, and the model server has ended them. It is worth trying again."""
+
+    status = 503
+    default_code = "context_full"
 
 
 class ModelServerFailed(ModelServerError):

@@ -68,7 +68,7 @@ def data_dir() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """``bin/serve`` on embedded defaults: real PostgreSQL, real llama.cpp, the demo model, 2048 tokens a slot."""
-    with temporary_data_dir() as data_dir, running_server(data_dir, CONTEXT_SIZE="8192") as running:
+    with temporary_data_dir() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048") as running:
         yield running
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
+import sysconfig
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -27,6 +29,10 @@ COLLECTED = 0.7
 # pip's words (pip/_internal: "Retrying" of urllib3's Retry in network/session.py, OSErrors of commands/install.py).
 _UNREACHABLE = re.compile(r"after connection broken by|NewConnectionError|NameResolutionError|Max retries exceeded")
 _DISK_FULL = re.compile(r"No space left on device|\[Errno 28\]|\[WinError 112\]|not enough space on the disk")
+# The bundled engine is installed as the program that its makers have built, and never compiled from its sources, which
+# takes half an hour and tools that few machines have.
+ENGINE = "xllamacpp"
+_NO_ENGINE = re.compile(rf"No matching distribution found for {ENGINE}\b")
 _INSTALLING = "Installing collected packages:"
 # pip since 24.1 tells how much of a file has come, in bytes (pip/_internal/cli/progress_bars.py, ``_RawProgressBar``).
 _RAW_PROGRESS_SINCE = (24, 1)
@@ -53,6 +59,7 @@ class PipOutput:
         self.installing = 0
         self.unreachable = False
         self.disk_full = False
+        self.no_engine = False
         self.last_lines: deque[str] = deque(maxlen=SHOWN_LINES)
 
     @property
@@ -68,6 +75,7 @@ class PipOutput:
         words = line.split()
         self.unreachable = self.unreachable or _UNREACHABLE.search(line) is not None
         self.disk_full = self.disk_full or _DISK_FULL.search(line) is not None
+        self.no_engine = self.no_engine or _NO_ENGINE.search(line) is not None
         if line.startswith("Collecting"):
             self._collected += 1
             self._package = self.detail = re.split(r"[^\w.-]", words[1])[0]
@@ -159,6 +167,8 @@ def _failure(output: PipOutput, progress: Progress) -> PipError:
     if output.unreachable:
         return PipError(_unreachable_sentence(_index_url()), changed=changed)
     said = "\n".join(output.last_lines)
+    if output.no_engine:
+        return PipError(f"{said}\n{_no_engine_sentence()}", changed=changed)
     return PipError(f"{said}\npip could not install what is needed; above is what it said.", changed=changed)
 
 
@@ -172,6 +182,14 @@ def _unreachable_sentence(index: str) -> str:
     return (
         f"The package index {without_password(index)} cannot be reached ({through or 'HTTPS_PROXY is not set'}): "
         "check the network, or set HTTPS_PROXY to your proxy, or PIP_INDEX_URL to another index."
+    )
+
+
+def _no_engine_sentence() -> str:
+    here = f"{sysconfig.get_platform()} with Python {'.'.join(map(str, sys.version_info[:2]))}"
+    return (
+        f"The bundled engine, {ENGINE}, is not built for {here}: it is for Linux with glibc and for macOS, on x86-64 "
+        "and ARM64, and for Windows on x86-64. Nothing has been installed."
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from environment.errors import SetupError, disk_full, from_os_error, is_disk_full
 from environment.lock import setup_lock
 from environment.paths import CONFIGURATION, DEMO, LOCK, OPENMP, PYTHON, RECORD, REQUIREMENTS, ROOT, VENV
-from environment.pip_runner import PipError, install
+from environment.pip_runner import ENGINE, PipError, install
 from environment.progress import Progress
 from environment.record import Need, Record, base_python, diagnose, fingerprint, read_record
 from environment.relocation import repair
@@ -123,7 +123,8 @@ class _Setup:
     def _install_packages(self, extras: Sequence[str]) -> None:
         self._progress.begin(PACKAGES)
         suffix = f"[{','.join(extras)}]" if extras else ""
-        install(["-e", f"{ROOT}{suffix}"], self._progress, _expected_packages(extras), [self._lock])
+        project = [f"--only-binary={ENGINE}", "-e", f"{ROOT}{suffix}"]
+        install(project, self._progress, _expected_packages(extras), [self._lock])
         self._progress.begin(DEMO_MODEL)
         install(["--no-deps", "-r", str(DEMO)], self._progress, 1, [self._lock])
         if _needs_openmp():

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+import signal
 
 import click
 from tabulate import tabulate
 
 from mistral_api.cli.command_settings import command_settings
 from mistral_api.cli.download_display import DownloadDisplay
+from mistral_api.cli.engine_facts import computes_on, engine_facts
 from mistral_api.cli.errors import CannotGoOn
+from mistral_api.control.status import read_status_file
 from mistral_api.downloads.errors import DownloadError
 from mistral_api.engine_builds.build_store import CPU, Build, BuildStore, packaged_version
-from mistral_api.engine_builds.devices import Device, EngineBroken, list_devices
 from mistral_api.engine_builds.installation import Installer, NotInstalled
 from mistral_api.engine_builds.machine import read_machine
 from mistral_api.engine_builds.variants import PACKAGE, VARIANTS, Kind
 from mistral_api.engine_builds.wheel_index import WheelIndex
 from mistral_api.settings import Settings
-from mistral_api.system.byte_sizes import format_size
+from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.system.command_names import installed_command
+from mistral_api.system.processes import is_alive, stop_signals
 
 
 @click.group()
@@ -33,21 +36,43 @@ def engine() -> None:
 
 @engine.command()
 @click.argument("kind", type=click.Choice([kind.value for kind in Kind]), default=Kind.AUTO.value)
-def install(kind: str) -> None:
+@click.option("--at-start", is_flag=True, hidden=True, help="For the supervisor, with which this command ends (Linux).")
+def install(kind: str, *, at_start: bool) -> None:
     """Have the bundled engine compute on KIND: auto (a card where there is one), cuda, vulkan or cpu.
 
     It is fetched from ENGINE_INDEX_URL, checked by its SHA-256, tried, and used from the engine's next start on. An
     interrupted download goes on where it was.
     """
     settings = command_settings()
-    installer = Installer(BuildStore(settings.data_dir), WheelIndex(settings.engine_index_url), DownloadDisplay())
+    _stop_in_order(with_parent=at_start)
+    running = _runs(settings)
+    index = WheelIndex(settings.engine_index_url)
+    installer = Installer(BuildStore(settings.data_dir), index, DownloadDisplay(), in_use=running)
     try:
         done = installer.install(Kind(kind), read_machine())
     except (NotInstalled, DownloadError) as error:
         raise CannotGoOn(str(error)) from error
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted; the same command goes on where it was.") from None
-    click.echo(f"{_named(done.build)}; it computes on {_computes_on(done.devices)} from the engine's next start on.")
+    if at_start and not done.devices and kind == Kind.AUTO:
+        return  # there is no card, as on most machines
+    when = " once the server is started again" if running else " from the engine's next start on"
+    click.echo(f"{_named(done.build)} computes on {computes_on(done.devices)}{'' if at_start else when}.")
+
+
+def _stop_in_order(*, with_parent: bool) -> None:
+    """Have every request to stop (SIGTERM, Ctrl-Break) end this command as Ctrl-C does, which leaves nothing behind."""
+    for each in stop_signals():
+        if each != signal.SIGINT:
+            signal.signal(each, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    if with_parent:
+        die_with_parent(os.getppid(), signal.SIGTERM)
+
+
+def _runs(settings: Settings) -> bool:
+    """Whether a supervisor runs, whose engine may use the build that is installed."""
+    status = read_status_file(settings.data_dir)
+    return status is not None and is_alive(status.supervisor_process)
 
 
 @engine.command("list")
@@ -75,28 +100,12 @@ def _mark(variant: str, chosen: Build) -> str:
 def show() -> None:
     """Show the engine that the server starts: its version, where it comes from, and what it computes on."""
     settings = command_settings()
-    for name, value in _facts(settings):
+    for name, value in engine_facts(settings):
         click.echo(f"{name:<8} {value}")
-
-
-def _facts(settings: Settings) -> list[tuple[str, str]]:
-    build = BuildStore(settings.data_dir).chosen()
-    try:
-        devices = _computes_on(list_devices(build.folder))
-    except EngineBroken as error:
-        devices = f"nothing: {error}"
-    origin = str(build.folder or Path(__file__).parent)
-    return [("engine", _named(build)), ("origin", origin), ("device", devices)]
 
 
 def _named(build: Build) -> str:
     return f"{PACKAGE} {build.version} ({build.variant})"
-
-
-def _computes_on(devices: list[Device]) -> str:
-    if not devices:
-        return "the processor"
-    return ", ".join(f"{each.name} ({each.id}, {format_size(each.total_bytes)})" for each in devices)
 
 
 def _install_command(store: BuildStore) -> str:

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from mistral_api.cli.download_display import DownloadDisplay
 from mistral_api.downloads.errors import DownloadError
-from mistral_api.model_files.known_models import DEFAULT_QUANT, KNOWN_MODELS, TABLE_HEADERS, parse_source
+from mistral_api.model_files.known_models import DEFAULT_QUANT, KNOWN_MODELS, TABLE_HEADERS, ModelSource, parse_source
 from mistral_api.model_files.memory_estimate import ESTIMATE_CONTEXT
 from mistral_api.settings import read_dotenv
 from mistral_api.system.project import project_folder
@@ -41,8 +41,8 @@ def _print_list(context: click.Context, _option: click.Parameter, requested: boo
     click.echo(tabulate(rows, TABLE_HEADERS, tablefmt="simple", disable_numparse=True, colalign=alignment))
     click.echo(
         f"\nFor {DEFAULT_QUANT} and a context of {ESTIMATE_CONTEXT} tokens: file and graphics memory for all layers "
-        "in GiB, and GPU_LAYERS for three sizes of card. Estimates, rather too high than too low. PARALLEL requests "
-        "share the context."
+        "in GiB, and GPU_LAYERS for three sizes of card. Estimates, rather too high than too low. All requests share "
+        "the context."
     )
     context.exit()
 
@@ -58,6 +58,12 @@ def _print_list(context: click.Context, _option: click.Parameter, requested: boo
 )
 @click.option("--revision", default="main", show_default=True, help="Branch, tag or commit of the repository.")
 @click.option(
+    "--projector/--no-projector",
+    default=True,
+    show_default=True,
+    help="Also fetch the projector, with which a model sees images, where its repository has one.",
+)
+@click.option(
     "--list",
     is_flag=True,
     is_eager=True,
@@ -65,7 +71,7 @@ def _print_list(context: click.Context, _option: click.Parameter, requested: boo
     callback=_print_list,
     help="Show the known models, and the memory each needs.",
 )
-def pull(model: str, quant: str | None, folder: Path | None, revision: str) -> None:
+def pull(model: str, quant: str | None, folder: Path | None, revision: str, projector: bool) -> None:
     """Fetch a model from the Hugging Face Hub: a known one, or OWNER/REPOSITORY:FILE.gguf.
 
     An interrupted download goes on where it was when the command is run again. HF_TOKEN opens gated repositories,
@@ -74,22 +80,22 @@ def pull(model: str, quant: str | None, folder: Path | None, revision: str) -> N
     try:
         read_dotenv()  # it may have HF_TOKEN
         prepare_environment()
-        _pull(model, quant, folder or project_folder() / "models", revision)
+        source = parse_source(model, quant, revision)
+        _pull(source, folder or project_folder() / "models", with_projector=projector)
     except DownloadError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise click.ClickException("Interrupted; the same command goes on where it was.") from None
 
 
-def _pull(model: str, quant: str | None, folder: Path, revision: str) -> None:
-    source = parse_source(model, quant, revision)
+def _pull(source: ModelSource, folder: Path, *, with_projector: bool) -> None:
     # Imported here, since huggingface_hub is slow to import, and the other commands do without.
     from mistral_api.model_files.hub import Hub  # noqa: PLC0415
     from mistral_api.model_files.pull import Puller, env_lines  # noqa: PLC0415
 
     hub = Hub()
     try:
-        pulled = Puller(hub, folder, DownloadDisplay()).pull(source)
+        pulled = Puller(hub, folder, DownloadDisplay()).pull(source, with_projector=with_projector)
     finally:
         hub.close()
     click.echo(f"{pulled.path}\n\nTo serve it, put into .env:\n")

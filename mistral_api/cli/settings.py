@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from dataclasses import Field
@@ -15,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from tabulate import tabulate
 
+from mistral_api.control.engine_switches import SwitchVariable, switch_variables
 from mistral_api.model_files.served_model import DemoModelMissing, demo_model_path, served_model_names
 from mistral_api.settings import (
     LoadedSettings,
@@ -49,6 +51,15 @@ class _ShownName(TypedDict):
     nearest: str | None
 
 
+class _ShownSwitch(TypedDict):
+    """A switch of llama.cpp's: its value, where it came from, and why it has no effect."""
+
+    value: str
+    source: str
+    line: int | None
+    no_effect: str | None
+
+
 class _ShownSettings(TypedDict):
     """Everything that the command shows."""
 
@@ -56,6 +67,7 @@ class _ShownSettings(TypedDict):
     env_file: str | None
     settings: dict[str, _ShownSetting]
     misspelt: list[_ShownName]
+    switches: dict[str, _ShownSwitch]
 
 
 @click.command()
@@ -84,6 +96,23 @@ def _shown_settings(loaded: LoadedSettings, *, only_changed: bool) -> _ShownSett
         "env_file": str(loaded.dotenv.path) if loaded.dotenv.path.is_file() else None,
         "settings": rows,
         "misspelt": [{"name": each.name, "line": each.line, "nearest": each.nearest} for each in loaded.misspellings],
+        "switches": {each.name: _shown_switch(each, loaded) for each in _switches(loaded.settings)},
+    }
+
+
+def _switches(in_force: Settings) -> list[SwitchVariable]:
+    bundled = in_force.llama_server_bin is None and shutil.which(LLAMA_SERVER) is None
+    return switch_variables(os.environ, bundled=bundled)
+
+
+def _shown_switch(switch: SwitchVariable, loaded: LoadedSettings) -> _ShownSwitch:
+    written = loaded.dotenv.values.get(switch.name)
+    from_file = written is not None and written.text == switch.value
+    return {
+        "value": _masked_url(switch.value) if "://" in switch.value else switch.value,
+        "source": ".env" if from_file else "environment",
+        "line": written.line if written is not None and from_file else None,
+        "no_effect": switch.why_without_effect,
     }
 
 
@@ -103,12 +132,22 @@ def _table(shown: _ShownSettings) -> str:
         for name, each in shown["settings"].items()
     ]
     table = tabulate(rows, ("setting", "value", "from"), tablefmt="simple", disable_numparse=True)
+    if shown["switches"]:
+        table += f"\n\n{_table_of_switches(shown['switches'])}"
     if shown["env_file"] is None:
         return f"There is no .env in {shown['project']}: settings come from the environment.\n\n{table}"
     return f"Settings from {shown['env_file']} and from the environment, which wins.\n\n{table}"
 
 
-def _source_text(shown: _ShownSetting) -> str:
+def _table_of_switches(shown: dict[str, _ShownSwitch]) -> str:
+    rows = [
+        (name, each["value"], _source_text(each), f"no effect: {each['no_effect']}" if each["no_effect"] else "")
+        for name, each in shown.items()
+    ]
+    return tabulate(rows, ("llama.cpp's switch", "value", "from", ""), tablefmt="simple", disable_numparse=True)
+
+
+def _source_text(shown: _ShownSetting | _ShownSwitch) -> str:
     return shown["source"] if shown["line"] is None else f"{shown['source']} line {shown['line']}"
 
 

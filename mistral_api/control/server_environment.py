@@ -18,6 +18,7 @@ from mistral_api.settings import setting_fields
 
 LLAMA_PREFIX = "LLAMA_ARG_"
 KEY_VARIABLE = "LLAMA_API_KEY"
+SLEEP_VARIABLE = "LLAMA_ARG_SLEEP_IDLE_SECONDS"
 
 # What closes a server to web pages. A build that does not know one of these variables ignores it. llama.cpp sends the
 # value of the first as Access-Control-Allow-Origin to every page, unless it is ``*`` or ``localhost``
@@ -30,6 +31,9 @@ CLOSED_TO_PAGES = {
     "LLAMA_ARG_WEBUI": "0",
     "LLAMA_ARG_NO_WEBUI": "1",
 }
+
+# With these the supervisor and the API could not reach the server: they use its plain addresses on this machine.
+CUTTING_OFF = frozenset(("LLAMA_ARG_API_PREFIX", "LLAMA_ARG_SSL_KEY_FILE", "LLAMA_ARG_SSL_CERT_FILE"))
 
 _NAMES = frozenset(
     (
@@ -47,6 +51,7 @@ _NAMES = frozenset(
         *("PYTHONPATH", "PYTHONHOME", "PYTHONUTF8", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONFAULTHANDLER"),
         *("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"),
         # Cards whose variables have no prefix of their own.
+        *("MTMD_BACKEND_DEVICE",),  # llama.cpp's, for a projector
         *("DRI_PRIME", "GPU_DEVICE_ORDINAL", "GPU_MAX_ALLOC_PERCENT", "GPU_MAX_HEAP_SIZE", "GPU_MAX_HW_QUEUES"),
     )
 )
@@ -66,11 +71,13 @@ def server_environment(ours: Mapping[str, str], prefix: str = LLAMA_PREFIX) -> d
     """Return the environment of a model server, without its key.
 
     ``ours``: the environment of this process. The variables in it that begin with ``prefix`` are the only
-    ``LLAMA_ARG_*`` variables that reach the server; whatever the operator sets there is passed on.
+    ``LLAMA_ARG_*`` variables that reach the server; whatever the operator sets there is passed on, but for
+    CUTTING_OFF.
     """
     settings = {name for name, _ in setting_fields()}
     needed = {name: value for name, value in ours.items() if name not in settings and _is_needed(name.upper())}
-    return CLOSED_TO_PAGES | with_openmp(needed) | llama_variables(ours, prefix)
+    switches = {name: value for name, value in llama_variables(ours, prefix).items() if name not in CUTTING_OFF}
+    return CLOSED_TO_PAGES | with_openmp(needed) | switches
 
 
 def llama_variables(ours: Mapping[str, str], prefix: str = LLAMA_PREFIX) -> dict[str, str]:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from mistral_api.control.server_environment import LLAMA_PREFIX, llama_variables, server_environment
+from mistral_api.control.server_environment import (
+    LLAMA_PREFIX,
+    SLEEP_VARIABLE,
+    llama_variables,
+    server_environment,
+)
+from mistral_api.control.shared_cache import with_shared_cache
+from mistral_api.model_files.companion_files import CompanionFile, companion_files
 from mistral_api.model_files.gguf import ranking_requested, read_pooling
 from mistral_api.settings import Settings
 
@@ -51,12 +58,33 @@ class ServerSpec:
         """The server's name in log lines."""
         return self.name.replace("-", " ")
 
+    def llama_variable(self, name: str) -> str:
+        """Return the value of one of llama.cpp's variables that is meant for this server, or nothing."""
+        return os.environ.get(self.variable_prefix + name.removeprefix(LLAMA_PREFIX), "").strip()
+
+    @property
+    def sleep_seconds(self) -> float | None:
+        """The idle seconds after which it unloads its model until the next request; None where it never does."""
+        try:
+            seconds = float(self.llama_variable(SLEEP_VARIABLE))
+        except ValueError:  # it is not set, or the model server will refuse it
+            return None
+        return seconds if seconds >= 0 else None
+
+    @property
+    def companion_files(self) -> list[CompanionFile]:
+        """The files that are loaded beside the model."""
+        return companion_files(os.environ, self.variable_prefix)
+
     def environment(self) -> dict[str, str]:
         """Return the environment of its process, without its key: no setting of ours, and what it needs of the rest.
 
-        Of llama.cpp's variables it has only those meant for this server.
+        Of llama.cpp's variables it has only those meant for this server. The slots of the main server share one cache;
+        each of an embedding server has room for the longest input.
         """
-        return server_environment(os.environ, self.variable_prefix)
+        environment = server_environment(os.environ, self.variable_prefix)
+        shares = self.name == MAIN_SERVER and self.settings.parallel > 1
+        return with_shared_cache(environment) if shares else environment
 
 
 def server_specs(settings: Settings) -> list[ServerSpec]:
@@ -100,6 +128,7 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
         context_size=longest_input * settings.parallel,
         batch_size=longest_input,
         slot_save_seconds=0.0,  # it has no conversations
+        prompt_cache_mib=0,
     )
     return ServerSpec(
         name=EMBEDDING_SERVER,

@@ -13,7 +13,9 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
+from mistral_api.control.placement import Placement, read_placement
 from mistral_api.control.server_spec import MAIN_SERVER
+from mistral_api.control.shared_cache import SharedCache
 from mistral_api.system.files import ReplacedFile, replace_file
 from mistral_api.system.processes import ProcessIdentity, is_alive
 
@@ -84,9 +86,15 @@ class ModelServerStatus:
 
     ``since`` is in Unix seconds. ``supervisor_started`` and ``pid_started`` are on the clock of ``ProcessIdentity``.
     ``system_fingerprint`` is what responses say of the engine, the model and their settings (OpenAI's field).
-    ``gpu_layers``, ``context_size`` and ``cache_type`` are in effect now. ``memory_step`` describes them in words
-    where they differ from the settings, and is None where they do not.
-    ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them.
+    ``gpu_layers``, ``context_size`` and ``cache_type`` are what the server was started with. ``memory_step`` describes
+    them in words where they differ from the settings, and is None where they do not. ``placement`` is what became of
+    them: what the server has said of its load; None while it has not loaded its model.
+    ``idle_cards``: the names of cards that could compute and do not, though nobody has chosen that; ``idle_reason``
+    says why nothing can be installed for them, if that is so.
+    ``has_chat_template``: whether chats have the model's own form; a base model has none.
+    ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them; ``prompt_cache_mib``: how
+    much they may take there, None where nobody knows.
+    ``shared_cache``: whether the server was asked for one KV cache that all slots share.
     ``restored_slots``: the keys of the conversations whose saved caches its slots got at its start, by slot.
     ``restart_reasons`` counts ``restarts`` by RestartReason. ``last_restarts`` has the newest of them.
     ``last_lines`` is the server's output before it ended last.
@@ -112,7 +120,13 @@ class ModelServerStatus:
     context_size: int
     cache_type: str | None = None
     memory_step: str | None = None
+    placement: Placement | None = None
+    idle_cards: list[str] = field(default_factory=list)
+    idle_reason: str | None = None
+    has_chat_template: bool = True
     prompt_cache: bool = True
+    prompt_cache_mib: int | None = None
+    shared_cache: bool = False
     restored_slots: dict[str, str] = field(default_factory=dict)
     batch_size: int
     threads: int
@@ -136,6 +150,30 @@ class ModelServerStatus:
             return None
         return ProcessIdentity(self.pid, self.pid_started)
 
+    @property
+    def offloaded_layers(self) -> int | None:
+        """The layers that lie on cards; None where nobody knows."""
+        return None if self.placement is None else self.placement.gpu_layers
+
+    @property
+    def whole_context(self) -> int | None:
+        """The tokens of the whole context: those in effect, or else those that were set; None where nobody knows."""
+        in_effect = None if self.placement is None else self.placement.context_size
+        return in_effect or self.context_size or None
+
+    @property
+    def shared_kv_cache(self) -> SharedCache | None:
+        """The KV cache that all slots share; None where each has its own, or as much as a request can use."""
+        placement, tokens = self.placement, self.whole_context or self.model_context
+        is_shared = self.shared_cache
+        if placement is not None and placement.unified_cache is not None:
+            is_shared = placement.unified_cache
+        if not (is_shared and tokens):
+            return None
+        in_effect = None if placement is None else placement.request_context_size
+        request = in_effect or min(tokens, self.model_context or tokens)
+        return SharedCache(tokens, request, self.parallel) if request * self.parallel > tokens else None
+
     def to_json(self) -> str:
         """Return the content of the status file."""
         return json.dumps(dataclasses.asdict(self), indent=1)
@@ -145,7 +183,15 @@ class ModelServerStatus:
         """Read the content of a status file. Raises ValueError, TypeError or KeyError for anything else."""
         fields = json.loads(text)
         state, restarts = State(fields["state"]), [Restart(**each) for each in fields["last_restarts"]]
-        return cls(**(fields | {"state": state, "last_restarts": restarts}))
+        placement = fields.get("placement")
+        return cls(
+            **fields
+            | {
+                "state": state,
+                "last_restarts": restarts,
+                "placement": None if placement is None else read_placement(placement),
+            }
+        )
 
 
 def status_file(data_dir: Path, server_name: str = MAIN_SERVER) -> Path:
@@ -179,7 +225,7 @@ def read_status(data_dir: Path, server_name: str = MAIN_SERVER) -> ModelServerSt
     status = read_status_file(data_dir, server_name)
     if status is None or status.state in (State.FATAL, State.STOPPED) or is_alive(status.supervisor_process):
         return status
-    return dataclasses.replace(status, state=State.STOPPED, pid=None, pid_started=None)
+    return dataclasses.replace(status, state=State.STOPPED, pid=None, pid_started=None, placement=None)
 
 
 class StatusReader:
@@ -213,7 +259,17 @@ class StatusReader:
     def context_size(self) -> int | None:
         """Return the tokens of the model server's whole context, which its slots share; None where nobody knows."""
         status = self._file.current()
-        return None if status is None else status.context_size or status.model_context
+        return None if status is None else status.whole_context or status.model_context
+
+    def shared_cache(self) -> SharedCache | None:
+        """Return the KV cache that the slots share; None where each has its own, or as much as a request can use."""
+        status = self._file.current()
+        return None if status is None else status.shared_kv_cache
+
+    def cache_tokens(self) -> int | None:
+        """Return the tokens of the cache that the slots share, None where there is none."""
+        shared = self.shared_cache()
+        return None if shared is None else shared.tokens
 
     def system_fingerprint(self) -> str | None:
         """Return what tells this engine, model and settings from others; None where nobody knows."""

@@ -9,9 +9,11 @@ from contextlib import closing
 
 import psutil
 
-from mistral_api.control.server_environment import LLAMA_PREFIX
+from mistral_api.control.attention import BASE_MODEL, idle_card_attention
+from mistral_api.control.placement import Placement
+from mistral_api.control.server_environment import LLAMA_PREFIX, server_environment
 from mistral_api.control.server_spec import ServerSpec, server_specs
-from mistral_api.control.status import BUNDLED, State, read_status
+from mistral_api.control.status import BUNDLED, ModelServerStatus, State, read_status
 from mistral_api.doctor.finding import Finding, failure, ok, warning
 from mistral_api.embedded.engine.openmp import with_openmp
 from mistral_api.errors import StartError
@@ -20,7 +22,8 @@ from mistral_api.hardware.nvml import Card
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, choose_engine
-from mistral_api.supervisor.preflight import require_memory
+from mistral_api.supervisor.idle_cards import processor_is_chosen
+from mistral_api.supervisor.preflight import has_chat_template, needed_bytes, require_memory
 from mistral_api.system.addresses import without_credentials
 from mistral_api.system.byte_sizes import format_size
 from mistral_api.system.command_names import installed_command, project_command
@@ -66,7 +69,11 @@ def _load_error(engine: Engine) -> str | None:
 
 
 def check_device(settings: Settings) -> Iterator[Finding]:
-    """Say what computes: the cards that the driver reports, or the processor."""
+    """Say what computes: what a running model server has said, and else what would, of what the driver reports."""
+    status = read_status(settings.data_dir) if settings.supervised else None
+    if status is not None and status.placement is not None and status.placement.is_known:
+        yield _computing(status, status.placement)
+        return
     with closing(GpuMonitor(read_seconds=DRIVER_SECONDS)) as monitor:
         cards = monitor.cards()
     processor = f"processor, {settings.threads} threads"
@@ -74,20 +81,33 @@ def check_device(settings: Settings) -> Iterator[Finding]:
         yield ok("device", f"{processor}; no NVIDIA card is found")
         return
     names = ", ".join(_described(card) for card in cards)
+    environment = server_environment(os.environ)
     if not settings.supervised:
         yield ok("device", f"{names}; the model server is somebody else's")
-    elif _computes_on_processor(settings):
-        mend = "install a llama-server with CUDA and set LLAMA_SERVER_BIN to it"
-        yield warning("device", f"{processor}, although there is {names}: the bundled engine does not use it", mend)
+    elif processor_is_chosen(settings, environment):
+        yield ok("device", f"{processor}, as was chosen; there is {names}")
+    elif _has_processor_build(settings):
+        mend = installed_command("mistral-api engine install")
+        yield warning("device", f"{processor}, although there is {names}: the engine is the build for the CPU", mend)
     else:
         yield ok("device", f"{names}; GPU_LAYERS={settings.gpu_layers}")
 
 
-def _computes_on_processor(settings: Settings) -> bool:
+def _computing(status: ModelServerStatus, placement: Placement) -> Finding:
+    """Return the finding of what computes now."""
+    if status.idle_cards:
+        item = idle_card_attention(status)
+        return warning("device", item["message"], item["command"] or item["documentation"])
+    return ok("device", f"computes {placement.describe_devices()}")
+
+
+def _has_processor_build(settings: Settings) -> bool:
+    """Whether the engine to start is the bundled one's build for the processor."""
     try:
-        return settings.gpu_layers == "0" or _engine(settings).name == BUNDLED
+        engine = _engine(settings)
     except StartError:  # said by the check of the engine
         return False
+    return engine.name == BUNDLED and engine.build_folder is None
 
 
 def _described(card: Card) -> str:
@@ -100,9 +120,13 @@ def check_model(settings: Settings) -> Iterator[Finding]:
     """Look into the files of the models that we serve ourselves."""
     for spec in server_specs(settings):
         try:
-            yield ok(_subject(spec, "model"), _model_text(read_model(spec.settings, spec.path_setting)))
+            model = read_model(spec.settings, spec.path_setting)
         except StartError as error:
             yield failure(_subject(spec, "model"), str(error), installed_command("mistral-api pull --list"))
+            continue
+        yield ok(_subject(spec, "model"), _model_text(model))
+        if not has_chat_template(spec, model):
+            yield warning(_subject(spec, "model"), f"it {BASE_MODEL}")
 
 
 def _subject(spec: ServerSpec, subject: str) -> str:
@@ -144,17 +168,9 @@ def _compare_memory(subject: str, spec: ServerSpec, engine: Engine, model: Model
         require_memory(spec, engine, model)
     except StartError as error:
         return failure(subject, str(error), installed_command("mistral-api pull --list"))
-    needed = _needed_bytes(spec.settings, model)
+    needed = needed_bytes(spec, model)
     memory = psutil.virtual_memory()
     text = f"about {format_size(needed)} needed, {format_size(memory.available)} of {format_size(memory.total)} free"
     if needed > memory.available:
         return warning(subject, text, "close other programs, or set a smaller CONTEXT_SIZE or PARALLEL")
     return ok(subject, text)
-
-
-def _needed_bytes(settings: Settings, model: ModelInfo) -> int:
-    """Return the weights and the KV cache of all slots; where the file does not tell its size, the weights alone."""
-    context = settings.context_size or (model.context or 0) * settings.parallel
-    if model.dimensions is None:
-        return model.file_bytes
-    return model.file_bytes + model.dimensions.blocks * model.dimensions.kv_bytes(context)

@@ -30,7 +30,8 @@ def _supervised(subject: str, status: ModelServerStatus | None) -> Finding:
     if status is None or status.state is State.STOPPED:
         return ok(subject, f"does not run now; {project_command('serve')} starts it")
     if status.state is State.READY:
-        return ok(subject, f"ready on {status.url}, pid {status.pid}, {status.restarts} restarts")
+        context = "" if status.placement is None else f", {status.placement.describe_context()}"
+        return ok(subject, f"ready on {status.url}, pid {status.pid}, {status.restarts} restarts{context}")
     text = f"{status.state}: {status.last_error}" if status.last_error else str(status.state)
     if status.state in _STARTING:
         return warning(subject, text, f"{project_command('supervisor')} status")

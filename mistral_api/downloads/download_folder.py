@@ -68,6 +68,19 @@ class CheckedContent(RemoteContent, Protocol):
         """The SHA-256 of its content in hexadecimal, or None."""
 
 
+@contextlib.contextmanager
+def exclusive_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that files are downloaded into, as :meth:`DownloadFolder.exclusive` does."""
+    with explain_disk_errors(folder):
+        unfinished = folder / UNFINISHED_FOLDER
+        unfinished.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(unfinished / "lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise DownloadError(f"Another download into {folder} is at work; wait for it.") from error
+
+
 class DownloadFolder:
     """Downloads files into one folder. Only one process at a time may do that."""
 
@@ -82,13 +95,8 @@ class DownloadFolder:
 
         Raises DownloadError where another download holds it.
         """
-        with explain_disk_errors(self._folder):
-            self._unfinished_folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with FileLock(self._unfinished_folder / "lock", timeout=0):
-                    yield
-            except Timeout as error:
-                raise DownloadError(f"Another download into {self._folder} is at work; wait for it.") from error
+        with exclusive_folder(self._folder):
+            yield
 
     def path_of(self, remote: CheckedContent) -> Path:
         """Return where the complete file lies, or will."""
@@ -108,12 +116,8 @@ class DownloadFolder:
     def require_space(self, missing: Iterable[CheckedContent]) -> None:
         """Raise DownloadError where the disk has no room for what is still to come."""
         needed = sum(remote.size - self._received_bytes(remote) for remote in missing)
-        free = shutil.disk_usage(self._folder).free
-        if needed and needed + SPARE_BYTES > free:
-            raise DownloadError(
-                f"{format_size(needed)} are still to come, but the disk of {self._folder} has {format_size(free)} free "
-                f"({format_size(SPARE_BYTES)} of it are left alone): make room, or choose another folder."
-            )
+        if needed:
+            require_room(self._folder, needed, "still to come")
 
     def fetch(self, remote: CheckedContent, kind: FileKind) -> Path:
         """Download a file, check it, and give it its name; return its path.
@@ -170,6 +174,16 @@ class DownloadFolder:
         # An identity may hold characters that a file's name cannot.
         content = hashlib.sha256(remote.identity.encode()).hexdigest()[:16]
         return self._unfinished_folder / f"{remote.name}.{content}.part"
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raise DownloadError where a folder's disk has no room for so many bytes. ``what`` says what they are for."""
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE_BYTES > free:
+        raise DownloadError(
+            f"{format_size(needed)} are {what}, but the disk of {folder} has {format_size(free)} free "
+            f"({format_size(SPARE_BYTES)} of it are left alone): make room, or choose another folder."
+        )
 
 
 def _sync_to_disk(path: Path) -> None:

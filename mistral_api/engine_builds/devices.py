@@ -49,8 +49,13 @@ def build_environment(folder: Path | None, environment: Mapping[str, str]) -> di
 
 def list_devices(folder: Path | None) -> list[Device]:
     """Return the devices of a build of the bundled engine. Raises EngineBroken where it does not start."""
-    command, environment = without_launcher([*BUNDLED_COMMAND, "--list-devices"], build_environment(folder, os.environ))
-    return read_devices(_output(command, environment or {}))
+    return list_devices_of(BUNDLED_COMMAND, build_environment(folder, os.environ))
+
+
+def list_devices_of(program: Sequence[str], environment: Mapping[str, str]) -> list[Device]:
+    """Return the devices of any engine by its command. Raises EngineBroken where it does not start, or list them."""
+    command, variables = without_launcher([*program, "--list-devices"], environment)
+    return read_devices(_output(command, variables or {}))
 
 
 def read_devices(output: str) -> list[Device]:

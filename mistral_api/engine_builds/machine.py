@@ -24,6 +24,12 @@ class Machine:
     nvidia: NvidiaDriver | None = None
     vulkan: tuple[VulkanCard, ...] = ()
 
+    @property
+    def cards(self) -> list[str]:
+        """The names of its cards with memory of their own: graphics within a processor are seldom faster than it."""
+        of_nvidia = [name for name, _ in self.nvidia.cards] if self.nvidia else []
+        return of_nvidia or [card["name"] for card in self.vulkan if card["discrete"]]
+
 
 def read_machine() -> Machine:
     """Look at this machine. Takes seconds where drivers are slow."""

@@ -16,33 +16,33 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+import httpx2
 import orjson
-import requests
 from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from mistral_api.downloads.continued_download import BrokenOff, FileBody
 from mistral_api.downloads.errors import DownloadError
+from mistral_api.engine_builds.index_client import IndexClient, host_of
 from mistral_api.engine_builds.variants import PACKAGE
 
 GITHUB_API = "https://api.github.com"
-# Seconds: for a connection, and for each silence of the server.
-TIMEOUTS = (10.0, 30.0)
-# What a connection that breaks loses at most of what it has brought.
-PIECE_BYTES = 64 << 10
-# How much of a page is read.
-MOST_PAGE_BYTES = 8 << 20
 _JSON, _HTML = "application/vnd.pypi.simple.v1+json", "text/html"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WHEEL = re.compile(r"[\w.+-]+\.whl", re.ASCII)
 _RELEASE = re.compile(r"/(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)/releases/download/(?P<tag>[^/]+)/[^/]+")
 
 
+class IndexAway(DownloadError):
+    """The index does not answer, for any variant. The message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel on a server."""
+    """A wheel on a server, and the client that asks it."""
 
+    client: IndexClient
     url: str
     size: int
     sha256: str
@@ -55,7 +55,7 @@ class Wheel:
     @property
     def host(self) -> str:
         """The host that has it."""
-        return urlsplit(self.url).netloc.rpartition("@")[2]
+        return host_of(self.url)
 
     @property
     def identity(self) -> str:
@@ -79,44 +79,68 @@ class WheelIndex:
     """An index at a URL; the variants are folders in it."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self._client = IndexClient(url)
 
     @property
     def host(self) -> str:
-        """Its host, for messages, without a password that may be in the URL."""
-        return urlsplit(self._url).netloc.rpartition("@")[2]
+        """Its host, for messages."""
+        return self._client.host
+
+    @property
+    def is_unprotected(self) -> bool:
+        """Whether it is asked over a network without TLS."""
+        return self._client.is_unprotected
 
     def find(self, variant: str, version: str) -> Wheel:
-        """Return the wheel of one version that this Python can install. Raises DownloadError."""
+        """Return the wheel of one version that this Python can install. Raises DownloadError, such as IndexAway."""
         try:
             return self._find(variant, version)
         except BrokenOff as error:
-            raise DownloadError(str(error)) from error
+            raise IndexAway(str(error)) from error
 
     def _find(self, variant: str, version: str) -> Wheel:
-        page = f"{self._url}/{variant}/{PACKAGE}/"
-        link = _best(_links(page), version)
+        link = _best(self._links(f"{self._client.url}/{variant}/{PACKAGE}/"), version)
         if link is None:
             raise DownloadError(f"{self.host} has no {PACKAGE} {version} ({variant}) for this system and Python.")
-        sha256 = link.sha256 or _digest_of_release(link.url)
+        sha256 = link.sha256 or self._digest_of_release(link.url)
         if sha256 is None:
             raise DownloadError(f"Nobody states the SHA-256 of {_file_name(link.url)}, so it is not installed.")
-        return Wheel(link.url, _size(link.url), sha256)
+        return Wheel(self._client, link.url, self._size(link.url), sha256)
 
+    def _links(self, page: str) -> list[_Link]:
+        body, kind, base = self._client.page(page, f"{_JSON}, {_HTML};q=0.5")
+        if kind == _JSON:
+            try:
+                files = orjson.loads(body)["files"]
+                return [
+                    _Link(urljoin(base, each["url"]), _sha256(each.get("hashes", {}).get("sha256"))) for each in files
+                ]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise DownloadError(f"{self.host} does not answer as an index of packages does.") from error
+        parser = _Anchors()
+        parser.feed(body.decode(errors="replace"))
+        return [_link(urljoin(base, target)) for target in parser.targets]
 
-def _links(page: str) -> list[_Link]:
-    with _answer("GET", page, accept=f"{_JSON}, {_HTML};q=0.5") as response:
-        body = _bounded(response)
-        kind, base = response.headers.get("Content-Type", ""), response.url
-    if kind.partition(";")[0].strip() == _JSON:
+    def _digest_of_release(self, url: str) -> str | None:
+        """Return the SHA-256 that GitHub states for a file of a release; None where it states none."""
+        parts = urlsplit(url)
+        release = _RELEASE.fullmatch(parts.path)
+        if parts.hostname != "github.com" or release is None:
+            return None
+        address = f"{GITHUB_API}/repos/{release['owner']}/{release['name']}/releases/tags/{release['tag']}"
+        body, _, _ = self._client.page(address, "application/vnd.github+json")
         try:
-            files = orjson.loads(body)["files"]
-            return [_Link(urljoin(base, each["url"]), each.get("hashes", {}).get("sha256")) for each in files]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DownloadError(f"{_host(page)} does not answer as an index of packages does.") from error
-    parser = _Anchors()
-    parser.feed(body.decode(errors="replace"))
-    return [_link(urljoin(base, target)) for target in parser.targets]
+            digests = {each["name"]: each["digest"] or "" for each in orjson.loads(body)["assets"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DownloadError(f"{host_of(GITHUB_API)} does not answer as GitHub's API does.") from error
+        return _sha256(str(digests.get(_file_name(url), "")).removeprefix("sha256:"))
+
+    def _size(self, url: str) -> int:
+        with self._client.answer("HEAD", url) as response:
+            length = response.headers.get("content-length", "")
+        if not length.isdigit() or int(length) == 0:
+            raise DownloadError(f"{host_of(url)} does not say how large {_file_name(url)} is.")
+        return int(length)
 
 
 class _Anchors(HTMLParser):
@@ -136,7 +160,13 @@ class _Anchors(HTMLParser):
 def _link(url: str) -> _Link:
     address, fragment = urldefrag(url)
     name, _, value = fragment.partition("=")
-    return _Link(address, value if name == "sha256" else None)
+    return _Link(address, _sha256(value) if name == "sha256" else None)
+
+
+def _sha256(stated: object) -> str | None:
+    """Return a hash that is stated; None for what is none."""
+    text = str(stated).lower()
+    return text if _SHA256.fullmatch(text) else None
 
 
 def _best(links: list[_Link], version: str) -> _Link | None:
@@ -157,87 +187,20 @@ def _best(links: list[_Link], version: str) -> _Link | None:
     return min(found, key=lambda each: each[0])[1] if found else None
 
 
-def _digest_of_release(url: str) -> str | None:
-    """Return the SHA-256 that GitHub states for a file of a release; None where it states none."""
-    parts = urlsplit(url)
-    release = _RELEASE.fullmatch(parts.path)
-    if parts.hostname != "github.com" or release is None:
-        return None
-    with _answer("GET", f"{GITHUB_API}/repos/{release['owner']}/{release['name']}/releases/tags/{release['tag']}") as (
-        response
-    ):
-        body = _bounded(response)
-    try:
-        digests = {each["name"]: each["digest"] or "" for each in orjson.loads(body)["assets"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DownloadError(f"{_host(GITHUB_API)} does not answer as GitHub's API does.") from error
-    value = str(digests.get(_file_name(url), "")).removeprefix("sha256:")
-    return value if _SHA256.fullmatch(value) else None
-
-
-def _size(url: str) -> int:
-    with _answer("HEAD", url) as response:
-        length = response.headers.get("Content-Length", "")
-    if not length.isdigit() or int(length) == 0:
-        raise DownloadError(f"{_host(url)} does not say how large {_file_name(url)} is.")
-    return int(length)
-
-
 @contextlib.contextmanager
 def _open_body(wheel: Wheel, start: int) -> Iterator[FileBody]:
-    headers = {"Range": f"bytes={start}-"} if start else {}
-    with _answer("GET", wheel.url, **headers) as response:
-        try:
-            yield FileBody(_body_start(response, start), response.iter_content(PIECE_BYTES))
-        except requests.RequestException as error:
-            raise BrokenOff(f"The connection to {wheel.host} broke off; run the command again to go on.") from error
+    headers = {"range": f"bytes={start}-"} if start else {}
+    with wheel.client.answer("GET", wheel.url, **headers) as response:
+        yield FileBody(_body_start(response, start), response.iter_bytes())
 
 
-def _body_start(response: requests.Response, requested: int) -> int:
+def _body_start(response: httpx2.Response, requested: int) -> int:
     """Return where a response's bytes begin in the file (RFC 9110, sections 14.4 and 15.3.7)."""
-    if response.status_code != requests.codes.partial_content:
+    if response.status_code != 206:
         return 0
-    if not response.headers.get("Content-Range", "").startswith(f"bytes {requested}-"):
-        raise BrokenOff(f"{_host(response.url)} sent another part of the file than was asked for.")
+    if not response.headers.get("content-range", "").startswith(f"bytes {requested}-"):
+        raise BrokenOff(f"{host_of(str(response.url))} sent another part of the file than was asked for.")
     return requested
-
-
-@contextlib.contextmanager
-def _answer(method: str, url: str, accept: str = "*/*", **headers: str) -> Iterator[requests.Response]:
-    """Ask, and follow redirections. Raises BrokenOff for what may be temporary, and DownloadError for what is not."""
-    host = _host(url)
-    try:
-        with requests.request(
-            method,
-            url,
-            headers={"Accept": accept, "Accept-Encoding": "identity", **headers},
-            timeout=TIMEOUTS,
-            stream=True,
-            allow_redirects=True,
-        ) as response:
-            if response.status_code >= requests.codes.server_error:
-                raise BrokenOff(f"{host} answered with status {response.status_code}; run the command again later.")
-            if response.status_code >= requests.codes.bad_request:
-                raise DownloadError(f"{host} answered with status {response.status_code} for {urlsplit(url).path}.")
-            yield response
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise BrokenOff(f"{host} cannot be reached: is this machine online, or does it need HTTPS_PROXY?") from error
-    except (requests.RequestException, ValueError) as error:
-        raise DownloadError(f"{host} cannot be asked ({type(error).__name__}): check ENGINE_INDEX_URL.") from error
-
-
-def _bounded(response: requests.Response) -> bytes:
-    """Return a body, or the beginning of one that is too long for a page."""
-    body = bytearray()
-    for piece in response.iter_content(PIECE_BYTES):
-        body += piece
-        if len(body) > MOST_PAGE_BYTES:
-            break
-    return bytes(body)
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _file_name(url: str) -> str:

@@ -27,6 +27,7 @@ from mistral_api.generation.running_exchange import RunningExchange
 from mistral_api.generation.stages import StagedStream
 from mistral_api.generation.stored_completion import store_completion
 from mistral_api.generation.supervisor_feedback import SupervisorFeedback, new_slot_seed
+from mistral_api.generation.token_needs import TokenNeeds
 from mistral_api.grammars.request_budget import request_budget
 from mistral_api.payload_types import JsonObject
 from mistral_api.payload_types.chat import ChatMessage, ChatPayload
@@ -89,6 +90,8 @@ class Generator:
             supervised, lambda: supervised or catalogue.is_llama_cpp(), self._client.slots, server.limits
         )
         self._checker = PromptChecker(prompts.counter, self._traits.llama_cpp)
+        self._idle_slots = server.idle_slots
+        self._needs = TokenNeeds(server.shared_cache, server.process, prompts.counter)
 
     def use_cache(self, answers: AnswerCache | None) -> None:
         """Give answers again that this cache has, if there is one. Call it before the first request."""
@@ -306,10 +309,14 @@ class Generator:
         """
         count = _slots_for(request)
         call.check = partial(self._checker.accepts, planned.endpoint, request)
+        request, tokens = self._needs.limited(planned.endpoint, request, self._most_at_once(count))
         with call.trace.span("queue", wait="slot"):
-            placed = PlacedRequest(request, self._gate.enter(source.owner, count, call))
+            admission = self._gate.enter(source.owner, count, call, tokens)
+        placed = PlacedRequest(request, admission)
         try:
             placed = self._place(placed, source, count)
+            if tokens:
+                placed = self._make_room(placed, source, admission.crowd, tokens)
             call.trace.begin_upstream()
             response = self._client.request(planned.path, placed.request, call)
         except ModelUnavailable as error:
@@ -324,6 +331,23 @@ class Generator:
         placed.note_answer()
         response.at_close(placed.end)
         return response
+
+    def _make_room(self, placed: PlacedRequest, source: PromptSource, crowd: int, tokens: int) -> PlacedRequest:
+        """Return a request for which there is room in the cache that the slots share, whatever idle slots have there.
+
+        ``crowd``: what all that run may need; 0 where there is room. ``tokens``: what this one may need.
+        """
+        request = placed.request
+        if crowd:
+            request, is_large = self._idle_slots.make_room(crowd, tokens, request, source)
+            if not is_large:
+                self._gate.note_small()
+        self._idle_slots.note(source, request)
+        return placed if request is placed.request else replace(placed, request=request)
+
+    def _most_at_once(self, count: int) -> int:
+        """Return how many of the choices of a request are generated at the same time."""
+        return count if self._client.slots is None else min(count, self._client.slots)
 
     def _place(self, placed: PlacedRequest, source: PromptSource, count: int) -> PlacedRequest:
         """Return a request so that it reads nothing of another owner's prompts in the model server.

@@ -6,22 +6,45 @@ process of its own (``vulkan.py``); both are waited for a limited time.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
+import os
 import queue
 import subprocess
 import sys
 import threading
 from contextlib import closing
+from pathlib import Path
 
 from mistral_api.hardware.gpu import DECISION_SECONDS
+from mistral_api.hardware.nvml import LIBRARY as NVML
 from mistral_api.hardware.nvml import NvidiaDriver, NvmlSession
+from mistral_api.hardware.vulkan import LIBRARY as VULKAN
 from mistral_api.hardware.vulkan import VulkanCard
 
 log = logging.getLogger(__name__)
 
 # Opening all drivers of a laptop with two cards takes seconds.
 VULKAN_SECONDS = 30.0
+# Where Linux has its nodes for rendering, one for each card: a driver of Vulkan opens them.
+RENDER_NODES = Path("/dev/dri")
+
+
+def may_have_card() -> bool:
+    """Whether there is a driver that could show a card. It is asked nothing, so this takes a millisecond."""
+    if sys.platform == "win32":
+        system = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32")
+        return (system / "nvml.dll").exists() or (system / VULKAN).exists()
+    return _can_load(NVML) or (any(RENDER_NODES.glob("renderD*")) and _can_load(VULKAN))
+
+
+def _can_load(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def read_nvidia_driver(seconds: float = DECISION_SECONDS) -> NvidiaDriver | None:

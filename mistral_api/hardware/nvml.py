@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 # How often a missing driver, or a card that is gone, is looked for: opening NVML may take seconds.
 RETRY_SECONDS = 30.0
 # The driver's library. On Windows only the bindings know its places.
-_LIBRARY = "libnvidia-ml.so.1"
+LIBRARY = "libnvidia-ml.so.1"
 
 # After these errors a card is gone until NVML is opened anew. Any other error means that one figure is not available.
 _GONE_ERRORS = (
@@ -100,13 +100,23 @@ class NvmlSession:
         nvml = self._nvml
         try:
             version, cuda = nvml.nvmlSystemGetDriverVersion(), nvml.nvmlSystemGetCudaDriverVersion_v2()
-            handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-            cards = [(nvml.nvmlDeviceGetName(each), nvml.nvmlDeviceGetCudaComputeCapability(each)) for each in handles]
+            cards = [ability for index in range(nvml.nvmlDeviceGetCount()) if (ability := self._ability(index))]
         except (nvml.NVMLError, UnicodeDecodeError) as error:
             self._log_once(f"NVML does not describe its driver: {error}")
             return None
         # 12080 is CUDA 12.8 (NVML API Reference Guide, nvmlSystemGetCudaDriverVersion_v2).
-        return NvidiaDriver(version, (cuda // 1000, cuda % 1000 // 10), tuple((name, tuple(at)) for name, at in cards))
+        return NvidiaDriver(version, (cuda // 1000, cuda % 1000 // 10), tuple(cards))
+
+    def _ability(self, index: int) -> tuple[str, tuple[int, int]] | None:
+        """Return a card's name and compute capability, or None where it does not answer."""
+        nvml = self._nvml
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+            return nvml.nvmlDeviceGetName(handle), (major, minor)
+        except nvml.NVMLError as error:
+            self._log_once(f"GPU {index} does not describe itself: {error}")
+            return None
 
     def close(self) -> None:
         """Release the driver; may be called again. The next reading opens it again."""
@@ -124,7 +134,7 @@ class NvmlSession:
             return False
         self._next_open_at = time.monotonic() + self._retry_seconds
         if not _has_library():
-            self._log_once(f"no GPU readings: there is no {_LIBRARY}")
+            self._log_once(f"no GPU readings: there is no {LIBRARY}")
             return False
         self._nvml = importlib.import_module("pynvml")
         try:
@@ -215,7 +225,7 @@ def _has_library() -> bool:
     if sys.platform == "win32":
         return True
     try:
-        ctypes.CDLL(_LIBRARY)
+        ctypes.CDLL(LIBRARY)
     except OSError:
         return False
     return True

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import psutil
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
+from mistral_api.control.placement import Placement
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.hardware.nvml import GpuReading
 from mistral_api.metrics.families import counter, gauge
@@ -85,6 +86,12 @@ class _EngineFamilies:
             "server",
         )
         self._context = gauge("model_context_tokens", "Tokens of the whole context, which the slots share", "server")
+        self._request_context = gauge("model_request_context_tokens", "Tokens that one request may use", "server")
+        self._layers = gauge("model_offloaded_layers", "Layers of the model that lie on cards", "server")
+        self._taken = gauge(
+            "model_memory_bytes", "Memory taken for the model, its cache and computing, by its own words",
+            "server", "device",
+        )  # fmt: skip
         self._parameters = gauge("model_parameters", "Parameters of the model", "server")
         self._info = InfoMetricFamily("mistral_api_model", "The model of a model server.")
         self._memory = gauge("model_server_resident_memory_bytes", "Memory of a model server's process", "server")
@@ -108,7 +115,9 @@ class _EngineFamilies:
         for reason, count in status.restart_reasons.items():
             self._restarts.add_metric([name, reason], count)
         self._step.add_metric([name], memory_step(status, settings))
-        self._context.add_metric([name], status.context_size or status.model_context or 0)
+        self._context.add_metric([name], status.whole_context or status.model_context or 0)
+        if status.placement is not None:
+            self._add_placement(name, status.placement)
         if status.parameters is not None:
             self._parameters.add_metric([name], status.parameters)
         info = {
@@ -118,10 +127,24 @@ class _EngineFamilies:
             "engine_version": status.engine_version or "",
             "architecture": status.architecture or "",
             "quantization": status.quantization or "",
-            "gpu_layers": status.gpu_layers,
+            "device": (status.placement and status.placement.device) or "",
+            "gpu_layers": status.gpu_layers if status.offloaded_layers is None else str(status.offloaded_layers),
         }
         self._info.add_metric([], info)
         self._add_process(name, status)
+
+    def _add_placement(self, name: str, placement: Placement) -> None:
+        """Add what the server has said of its load; what it has not said has no sample."""
+        for family, value in (
+            (self._request_context, placement.request_context_size),
+            (self._layers, placement.gpu_layers),
+        ):
+            if value is not None:
+                family.add_metric([name], value)
+        if placement.main_memory_bytes is not None:
+            self._taken.add_metric([name, "main memory"], placement.main_memory_bytes)
+        for device in placement.devices:
+            self._taken.add_metric([name, device.id], device.memory_bytes)
 
     def _add_process(self, name: str, status: ModelServerStatus) -> None:
         identity = status.server_process
@@ -143,6 +166,9 @@ class _EngineFamilies:
             self._restarts,
             self._step,
             self._context,
+            self._request_context,
+            self._layers,
+            self._taken,
             self._parameters,
             self._info,
             self._memory,

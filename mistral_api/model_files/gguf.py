@@ -57,6 +57,8 @@ _POOLING_NONE, _POOLING_RANK = 0, 4
 # The classification head of a reranker (``LLM_TENSOR_CLS_OUT``, src/llama-arch.cpp).
 _RANKING_TENSOR = "cls.output.weight"
 # The values that llama.cpp takes for "on".
+# The templates for chats that llama.cpp looks for in a file (common/chat.cpp, ``common_chat_templates_init``).
+_CHAT_TEMPLATES = ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")
 _TRUE_VALUES = ("1", "true", "on", "enabled")
 
 
@@ -71,7 +73,8 @@ class GgufHeader:
     ``metadata``: numbers and short strings only. Arrays, above all a tokenizer's, are left out.
     ``parameters``: the number of weights in this file. ``tensors``: the names of its tensors.
     ``needed_bytes``: how large the file must be to hold all its tensors. ``longest_token``: the bytes of the longest
-    token of its tokenizer; 0 where it has none.
+    token of its tokenizer; 0 where it has none. ``has_chat_template``: whether it has a form of its own for chats,
+    which base models have not.
     """
 
     version: int
@@ -80,6 +83,7 @@ class GgufHeader:
     needed_bytes: int
     tensors: frozenset[str]
     longest_token: int = 0
+    has_chat_template: bool = False
 
     @property
     def architecture(self) -> str | None:
@@ -169,6 +173,7 @@ class _HeaderReader:
         self._position = len(MAGIC)
         self._strings = 0
         self._longest_token = 0
+        self._has_chat_template = False
 
     def read(self) -> GgufHeader:
         """Read all of it. Raises GgufError, also where the file is too small for its tensors."""
@@ -187,7 +192,15 @@ class _HeaderReader:
         start = -(-self._position // alignment) * alignment
         if start + end > len(self._data):
             raise _truncated(len(self._data), start + end)
-        return GgufHeader(version, metadata, parameters, start + end, frozenset(names), self._longest_token)
+        return GgufHeader(
+            version,
+            metadata,
+            parameters,
+            start + end,
+            frozenset(names),
+            self._longest_token,
+            self._has_chat_template,
+        )
 
     def read_tokenizer(self) -> Tokenizer:
         self._skip(4 + 8)
@@ -236,6 +249,7 @@ class _HeaderReader:
         """Return a metadata value of this type, or None for an array and for a long string."""
         if kind == _STRING:
             start = self._skip(length := self._scalar("<Q"))
+            self._has_chat_template |= name in _CHAT_TEMPLATES and length > 0
             return _text(self._data[start : start + length]) if length <= KEPT_STRING_BYTES else None
         if kind == _ARRAY:
             self._skip_array(name)

@@ -116,17 +116,21 @@ def known_model_in(repo: str) -> KnownModel | None:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """One file on the hub, in one revision of a repository. ``alias``: the model id for clients."""
+    """One file on the hub, in one revision of a repository.
+
+    ``alias``: the model id for clients. ``saved_name``: the name that it gets here, where that is another one.
+    """
 
     repo: str
     file: str
     revision: str
     alias: str
+    saved_name: str = ""
 
     @property
     def name(self) -> str:
-        """The file's name without its folders."""
-        return self.file.rpartition("/")[2]
+        """The file's name here, without any folder."""
+        return self.saved_name or self.file.rpartition("/")[2]
 
     @property
     def dimensions(self) -> ModelDimensions | None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from mistral_api.system.byte_sizes import GIB
 
-# The context in tokens, and the sizes of cards, that estimates for people are made for.
-ESTIMATE_CONTEXT = 8192
+# The context in tokens, which all requests share, and the sizes of cards, that estimates for people are made for.
+ESTIMATE_CONTEXT = 32768
 CARDS_GIB = (4, 6, 8)
 RESERVE_BYTES = GIB
 _F16_BYTES = 2
@@ -44,7 +44,10 @@ def bytes_for_all_layers(dimensions: ModelDimensions, file_bytes: int, context: 
 
 
 def gpu_layers(dimensions: ModelDimensions, file_bytes: int, card_bytes: int, context: int = ESTIMATE_CONTEXT) -> str:
-    """Return the GPU_LAYERS for a card: a number of layers, or ``all``."""
+    """Return the GPU_LAYERS for a card: a number of layers, or ``all``.
+
+    ``card_bytes``: its memory, without what a projector takes of it.
+    """
     if bytes_for_all_layers(dimensions, file_bytes, context) <= card_bytes:
         return "all"
     layer_bytes = file_bytes / (dimensions.blocks + 1) + dimensions.kv_bytes(context)
@@ -52,6 +55,11 @@ def gpu_layers(dimensions: ModelDimensions, file_bytes: int, card_bytes: int, co
     return str(min(dimensions.blocks, int(available / layer_bytes)))
 
 
-def layers_by_card(dimensions: ModelDimensions, file_bytes: int, context: int = ESTIMATE_CONTEXT) -> dict[int, str]:
-    """Return the GPU_LAYERS for cards of 4, 6 and 8 GiB, by GiB."""
-    return {card: gpu_layers(dimensions, file_bytes, card * GIB, context) for card in CARDS_GIB}
+def layers_by_card(
+    dimensions: ModelDimensions, file_bytes: int, context: int = ESTIMATE_CONTEXT, *, beside: int = 0
+) -> dict[int, str]:
+    """Return the GPU_LAYERS for cards of 4, 6 and 8 GiB, by GiB.
+
+    ``beside``: the bytes of a projector, which llama.cpp puts on the card too.
+    """
+    return {card: gpu_layers(dimensions, file_bytes, card * GIB - beside, context) for card in CARDS_GIB}

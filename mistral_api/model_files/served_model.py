@@ -32,6 +32,8 @@ class ModelInfo:
     ``files``: every part, the first one first. ``file_bytes``: the size of all parts together.
     ``context``: the tokens that the model was made for. ``layers``: the number of its blocks.
     ``dimensions``: what its KV cache takes follows from them; None where its file does not say all of them.
+    ``has_chat_template``: whether its file has a form for chats; the file of a base model has none. ``pools``: whether
+    its file says how the tokens of a text become one vector, which no model for chats does.
     """
 
     path: Path
@@ -43,6 +45,8 @@ class ModelInfo:
     context: int | None
     layers: int | None
     dimensions: ModelDimensions | None = None
+    has_chat_template: bool = True
+    pools: bool = False
 
 
 class DemoModelMissing(StartError):
@@ -113,6 +117,8 @@ def read_model(settings: Settings, path_setting: str) -> ModelInfo:
         context=first.architecture_number("context_length"),
         layers=first.architecture_number("block_count"),
         dimensions=_dimensions(first),
+        has_chat_template=first.has_chat_template,
+        pools=first.architecture_number("pooling_type") is not None,
     )
 
 

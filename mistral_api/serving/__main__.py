@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mistral_api.engine_builds.variants import Kind
 from mistral_api.errors import StartError
 from mistral_api.serving.interpreter import keep_for_good, set_for_serving
 from mistral_api.serving.stack import Stack
@@ -59,6 +60,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--api-only", action="store_true", help="run the API alone; the model server is run by bin/supervisor"
     )
     parser.add_argument("--retry-gpu", action="store_true", help="try what did not fit into memory last time again")
+    parser.add_argument(
+        "--engine",
+        choices=[kind.value for kind in Kind],
+        help="what the bundled engine computes on from now on: auto (a card where there is one), cuda, vulkan or cpu",
+    )
     return parser.parse_args(arguments)
 
 
@@ -81,9 +87,13 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _supervisor(settings: Settings, options: argparse.Namespace) -> SupervisorProcess | None:
+    if options.engine is not None and (options.api_only or not settings.supervised):
+        reason = "with --api-only bin/supervisor runs it" if options.api_only else "MODEL_SERVER_URL is set"
+        raise StartError(f"--engine: this process does not run the engine: {reason}.")
     if options.api_only or not settings.supervises_any:
         return None
-    return SupervisorProcess(settings, retry_gpu=options.retry_gpu)
+    chosen = [] if options.engine is None else ["--engine", options.engine]
+    return SupervisorProcess(settings, [*chosen, *(["--retry-gpu"] if options.retry_gpu else [])])
 
 
 def _require_writable(data_dir: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from mistral_api.control.server_spec import EMBEDDING_SERVER, MAIN_SERVER
 from mistral_api.control.status import State, read_status
@@ -30,10 +31,10 @@ _BEFORE_READY = (None, State.STOPPED, State.STARTING, State.LOADING)
 class SupervisorProcess:
     """The supervisor's process, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, settings: Settings, *, retry_gpu: bool) -> None:
-        """``retry_gpu``: the first start tries the settings again that did not fit into memory last time."""
+    def __init__(self, settings: Settings, first_options: Sequence[str] = ()) -> None:
+        """``first_options``: of its command line at the first start alone."""
         self._settings = settings
-        self._retry_gpu = retry_gpu
+        self._first_options = list(first_options)
         self._process: subprocess.Popen[bytes] | None = None
         self._respawn_at: float | None = None
         self._respawn_seconds = RESPAWN_SECONDS
@@ -44,9 +45,7 @@ class SupervisorProcess:
         Ctrl-C does not reach it: we stop it in its turn. The process is the supervisor itself, since its status says
         which process has written it.
         """
-        command = [sys.executable, "-m", "mistral_api.supervisor", "--die-with-parent"]
-        if self._retry_gpu:
-            command.append("--retry-gpu")
+        command = [sys.executable, "-m", "mistral_api.supervisor", "--die-with-parent", *self._first_options]
         program, environment = without_launcher(command, os.environ)
         try:
             self._process = subprocess.Popen(program, start_new_session=True, creationflags=NEW_GROUP, env=environment)
@@ -56,7 +55,7 @@ class SupervisorProcess:
             self._respawn_at = time.monotonic() + self._respawn_seconds
             self._respawn_seconds = min(self._respawn_seconds * 2, MOST_RESPAWN_SECONDS)
             return
-        self._retry_gpu, self._respawn_seconds = False, RESPAWN_SECONDS
+        self._first_options, self._respawn_seconds = [], RESPAWN_SECONDS
 
     def has_started(self) -> bool:
         """Whether the model server is ready, where we run it, and the embedding server is too, or has failed."""

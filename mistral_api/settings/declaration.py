@@ -284,19 +284,27 @@ class Settings:
     context_size: int = _setting(
         whole_number(0, 1 << 24),
         0,
-        "context in tokens, shared by the slots: 8192 over PARALLEL=4 is 2048 a request; 0 gives each the model's own",
+        "tokens that all requests share; one alone may have them all; 0 is the model's own, once",
         default_text="0 (the model's own)",
     )
     batch_size: int = _setting(whole_number(1, 1 << 20), 2048, "tokens processed together while reading a prompt")
     threads: int = _setting(
         whole_number(1, 1024), _physical_cores(), "CPU threads of the model server", default_text="physical cores"
     )
-    parallel: int = _setting(whole_number(1, 256), 4, "slots: requests generated at the same time")
+    parallel: int = _setting(
+        whole_number(1, 256), 4, "slots: requests generated at the same time, as far as they fit into the context"
+    )
+    prompt_cache_mib: int | None = _setting(
+        whole_number(0, 1 << 24),
+        None,
+        "most MiB of main memory in which the model server keeps prompts for later requests; 0 keeps none",
+        default_text="a quarter of what is free beside the model, 8192 at most; 0 with several owners",
+    )
     max_output_tokens: int = _setting(
         whole_number(0, 1 << 24),
         0,
         "most tokens of one answer; requests that ask for more, or for no number, get so many",
-        default_text="0 (the context)",
+        default_text="0 (what fits into the context)",
     )
     pass_unknown_fields: bool = _setting(
         YES_OR_NO, False, "pass fields of requests on that the model server is not known to take; else they are dropped"

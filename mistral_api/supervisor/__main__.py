@@ -15,14 +15,17 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mistral_api.control.server_spec import server_specs
 from mistral_api.control.status import State, read_status_file, supervisor_lock_file
+from mistral_api.engine_builds.variants import Kind
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, Settings, load_settings, warn_of_misspellings
+from mistral_api.supervisor.engine_choice import EngineChoice
 from mistral_api.supervisor.events import Events, StopRequested
 from mistral_api.supervisor.launcher import die_with_parent
 from mistral_api.supervisor.secondary_servers import SupervisorThread, run_secondary_servers
@@ -72,6 +75,11 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="try the GPU_LAYERS and CONTEXT_SIZE that were asked for again, although they did not fit last time",
     )
+    parser.add_argument(
+        "--engine",
+        choices=[kind.value for kind in Kind],
+        help="what the bundled engine computes on from now on: auto (a card where there is one), cuda, vulkan or cpu",
+    )
     commands = parser.add_subparsers(dest="command")
     status = commands.add_parser("status", help="say how the model server is")
     status.add_argument("--json", action="store_true", help="as JSON")
@@ -82,20 +90,25 @@ def _supervise(settings: Settings, options: argparse.Namespace) -> int:
     specs = server_specs(settings)
     if not specs:
         raise StartError("MODEL_SERVER_URL is set: someone else runs that model server, there is none to supervise.")
+    if options.engine is not None and not settings.supervised:
+        raise StartError("--engine: MODEL_SERVER_URL is set, so somebody else runs the engine.")
     configure_server_log(settings.log_options, "supervisor")
     if not options.die_with_parent:  # else our parent, bin/serve, has said it
         warn_of_misspellings(log.warning)
     manager = ServiceManager.from_environment()
     events, reporter = Events(manager), StatusReporter(specs[0], manager)
-    threads = [SupervisorThread(spec, reporter, retry_gpu=options.retry_gpu) for spec in specs[1:]]
+    choice = EngineChoice(settings, options.engine and Kind(options.engine))
+    threads = [SupervisorThread(spec, reporter, choice, retry_gpu=options.retry_gpu) for spec in specs[1:]]
     _handle_stop([events, *(thread.events for thread in threads)], die_with_our_parent=options.die_with_parent)
     try:
         lock = _acquire_lock(settings.data_dir, events)
     except StopRequested:
         return ExitCode.OK
     # When the first server ends, this process ends, with the exit code of that reason. The others run besides.
-    with lock, run_secondary_servers(threads, manager):
-        Supervisor(specs[0], events, reporter, retry_gpu=options.retry_gpu).run()
+    with lock, closing(choice), run_secondary_servers(threads, manager):
+        first = Supervisor(specs[0], events, reporter, retry_gpu=options.retry_gpu)
+        first.choose_build_by(choice.make)
+        first.run()
     return 0
 
 

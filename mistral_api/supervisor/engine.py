@@ -5,6 +5,7 @@ The flags are llama-server's (llama.cpp, tools/server/README.md); the bundled en
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.control.engine_switches import flags_without_variable
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import BUNDLED
 from mistral_api.embedded.engine.openmp import LIBRARY, packaged_openmp, system_has_openmp
@@ -24,14 +26,17 @@ from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
 from mistral_api.supervisor.events import StopRequested
 from mistral_api.supervisor.memory_fallback import MemoryStep
-from mistral_api.system.command_names import project_command
+from mistral_api.system.command_names import installed_command, project_command
 from mistral_api.system.processes import NEW_GROUP, hold_group, kill_group
+
+log = logging.getLogger(__name__)
 
 LLAMA_SERVER = "llama-server"
 # So many digits of a hash tell configurations apart.
 FINGERPRINT_DIGITS = 10
 # How long the program may take for ``--version``.
 VERSION_TIMEOUT_SECONDS = 30.0
+_ADAPTER_FLAGS = {"--lora": "LLAMA_ARG_LORA", "--lora-scaled": "LLAMA_ARG_LORA_SCALED"}
 # llama.cpp's own default of the tokens that it computes at once (-ub).
 CPU_BATCH = 512
 # Of llama-server, which starts all at once.
@@ -53,6 +58,11 @@ class Engine:
     command: tuple[str, ...]
     version: str | None = None
     build_folder: Path | None = None
+
+    @property
+    def may_use_card(self) -> bool:
+        """Whether it may compute on a graphics card. The bundled engine's build for the processor does not."""
+        return self.name != BUNDLED or self.build_folder is not None
 
 
 def system_fingerprint(engine: Engine, configuration: str) -> str:
@@ -93,6 +103,15 @@ def _bundled_engine(store: BuildStore) -> Engine:
         raise StartError(
             f"The bundled engine needs the library {LIBRARY}, which this system does not have: on Debian or Ubuntu "
             "`apt install libgomp1`, on Fedora `dnf install libgomp`, or set LLAMA_SERVER_BIN."
+        )
+    outdated = store.outdated()
+    if outdated is not None:
+        log.warning(
+            "the engine's build for the card has version %s and the engine %s, so the CPU computes: "
+            "`%s` gets the new one",
+            outdated.version,
+            build.version,
+            installed_command(f"mistral-api engine install {store.choice().asked}"),
         )
     return bundled_engine(build)
 
@@ -175,8 +194,18 @@ def server_command(spec: ServerSpec, engine: Engine, model: Path, step: MemorySt
     if step.cache_type is not None:
         # llama.cpp quantises the cache of values only with flash attention.
         options |= {"-ctk": step.cache_type, "-ctv": step.cache_type, "-fa": "on"}
+    if engine.name == LLAMA_SERVER:
+        options |= _adapter_options(spec)
     words = [word for option in options.items() for word in option]
+    if engine.name == LLAMA_SERVER:
+        words += flags_without_variable(spec.environment())
     return [*engine.command, *words, *spec.flags, "--metrics", "--slots"]
+
+
+def _adapter_options(spec: ServerSpec) -> dict[str, str]:
+    """Return the flags in the place of variables that the bundled engine has for adapters, and llama-server has not."""
+    named = {flag: spec.llama_variable(variable) for flag, variable in _ADAPTER_FLAGS.items()}
+    return {flag: value for flag, value in named.items() if value}
 
 
 def _http_threads(settings: Settings) -> int:

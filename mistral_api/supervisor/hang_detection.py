@@ -101,17 +101,30 @@ class HealthResult(Enum):
 
 
 class Probe:
-    """Asks one model server how it is. Each request has a deadline of PROBE_TIMEOUT_SECONDS."""
+    """Asks one model server how it is. Each request has a deadline of PROBE_TIMEOUT_SECONDS.
 
-    def __init__(self, settings: Settings, server_name: str = MAIN_SERVER) -> None:
+    ``may_sleep``: whether it sleeps when nobody asks it anything (llama.cpp, ``--sleep-idle-seconds``). Then it is not
+    asked for its slots, which would keep it awake and wake it; ``/metrics`` does neither, and is answered in its sleep.
+    """
+
+    def __init__(self, settings: Settings, server_name: str = MAIN_SERVER, *, may_sleep: bool = False) -> None:
         self._client = HttpClient(settings, server_name)
-        self._offers_slots = True
+        self._offers_slots = not may_sleep
         self._offers_metrics = True
 
     def check_health(self) -> HealthResult:
         """Return whether the server is ready."""
         status, _ = self._get("/health")
         return {200: HealthResult.READY, 503: HealthResult.LOADING}.get(status, HealthResult.NONE)
+
+    def read_request_context(self) -> int | None:
+        """Return the tokens that one request may use, from ``/props``; None where the server does not say."""
+        status, body = self._get("/props")
+        try:
+            tokens = json.loads(body)["default_generation_settings"]["n_ctx"] if status == 200 else None
+        except (ValueError, TypeError, KeyError):
+            return None
+        return tokens if isinstance(tokens, int) else None
 
     def read_activity(self) -> SlotActivity | None:
         """Return what the server is working on; None where it answers too late, or with nonsense.

@@ -83,7 +83,7 @@ def _read_body(response: http.client.HTTPResponse, seconds: float) -> bytes:
 class SlotFields(TypedDict, total=False):
     """One slot in the response of ``/slots``, as far as it is read here (``server_slot::to_json``, server-context.cpp).
 
-    ``id_task`` and ``params`` are those of the slot's last request; of the parameters only ``seed`` is read.
+    ``id_task`` and ``params`` are those of the slot's last request; of the parameters ``seed`` and ``lora`` are read.
     ``n_prompt_tokens``: the tokens in its cache. ``next_token`` has ``n_decoded``, the tokens decoded.
     """
 
@@ -98,12 +98,16 @@ class SlotFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One slot: the seed of its last request and the tokens in its cache. Before the first these are None and 0."""
+    """One slot: the seed of its last request and the tokens in its cache. Before the first these are None and 0.
+
+    ``own_scales``: whether its last request named scales of adapters, so that its cache is as of another model.
+    """
 
     id: int
     busy: bool
     seed: int | None = None
     tokens: int = 0
+    own_scales: bool = False
 
     @property
     def is_unused(self) -> bool:
@@ -128,6 +132,18 @@ class SlotClient:
             return [_parse_slot(fields) for fields in response]
         except (KeyError, TypeError, ValueError) as error:
             raise SlotFailure(f"/slots makes no sense: {error!r}") from error
+
+    def is_sleeping(self) -> bool:
+        """Return whether the server has unloaded its model; the question does not wake it. Raises SlotFailure."""
+        return bool(self._request("GET", "/props", None, SLOTS_TIMEOUT_SECONDS).get("is_sleeping"))
+
+    def adapter_scales(self) -> list[float]:
+        """Return the scale that each adapter has for requests that name none. Raises SlotFailure."""
+        response = self._request("GET", "/lora-adapters", None, SLOTS_TIMEOUT_SECONDS)
+        try:
+            return [float(adapter["scale"]) for adapter in response]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SlotFailure(f"/lora-adapters makes no sense: {error!r}") from error
 
     def save(self, slot: Slot, filename: str, seconds: float) -> int:
         """Write a slot's cache to a file in the folder of ``--slot-save-path``. Return the number of its tokens.
@@ -165,5 +181,8 @@ class SlotClient:
 
 def _parse_slot(fields: SlotFields) -> Slot:
     """Read one slot. Builds that do not say how many tokens a cache holds have nothing that could be saved."""
-    seed = fields["params"]["seed"] if "id_task" in fields else None
-    return Slot(int(fields["id"]), bool(fields["is_processing"]), seed, int(fields.get("n_prompt_tokens") or 0))
+    parameters = fields["params"] if "id_task" in fields else None
+    seed = None if parameters is None else parameters["seed"]
+    own_scales = bool(parameters and parameters.get("lora"))
+    tokens = int(fields.get("n_prompt_tokens") or 0)
+    return Slot(int(fields["id"]), bool(fields["is_processing"]), seed, tokens, own_scales)

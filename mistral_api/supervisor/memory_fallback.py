@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from mistral_api.control.shared_cache import whole_context
 from mistral_api.model_files.served_model import ModelInfo
 from mistral_api.settings import Settings
 from mistral_api.supervisor.memory_shortage import MemoryShortage
@@ -54,8 +55,7 @@ class MemoryFallback:
         self._requested = requested_step(settings)
         # llama.cpp counts the output layer too.
         self._layers = (model.layers or 0) + 1
-        # A context of 0 gives every slot the model's own.
-        self._context = settings.context_size or (model.context or 0) * settings.parallel
+        self._context = whole_context(settings, model.context, environment)
 
     def next_step(self, step: MemoryStep, shortage: MemoryShortage) -> MemoryStep | None:
         """Return the step after one that did not fit; None after the last."""

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, server_file_name
+from mistral_api.control.shared_cache import is_shared
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import ModelInfo
 from mistral_api.supervisor.engine import Engine
@@ -73,6 +74,7 @@ class RememberedStep:
             "asked": dataclasses.asdict(self._requested),
             "parallel": settings.parallel,
             "batch_size": settings.batch_size,
+            "shared_cache": is_shared(spec.environment()),
         }
 
     def recall(self) -> MemoryStep | None:

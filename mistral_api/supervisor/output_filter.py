@@ -50,6 +50,20 @@ _CRASH = re.compile(
     r"|Fatal Python error: |Traceback \(most|  File \"[^\"]+\", line \d+"
     r"|(?:Segmentation fault|Aborted|Killed|Bus error|Illegal instruction)\b"
 )
+# What llama.cpp prints of each request and probe from verbosity 4 on, and below not (``SRV_TRC`` and ``SLT_TRC`` in
+# tools/server/server-context.cpp, seen with build 11549), and the further lines of the samplers' parameters.
+_TRACE = re.compile(
+    r"(?:\d+\.\d\d\.\d{3}\.\d{3} I +)?(?:srv +(?:server_strea|load|update|get_availabl):"
+    r"|srv +update_slots: all slots are idle$|slot +init_sampler:|slot +process_sing:.*\| saving idle slot"
+    r"|slot +operator\(\):.*\| (?:new prompt,|cached n_tokens)|slot +get_availabl:.*\| +- skipping"
+    r"|slot +launch_slot_:.*\| sampler )"
+    r"|\t(?:repeat_last_n|dry_multiplier|top_k|mirostat) = "
+)
+
+
+def is_trace(line: str) -> bool:
+    """Whether a line only traces what a request or a probe does, and llama.cpp does not print it by default."""
+    return _TRACE.match(line) is not None
 
 
 def kept_part(line: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mistral_api.control.attention import BASE_MODEL
 from mistral_api.control.listening import require_free_address
-from mistral_api.control.server_spec import ServerSpec
-from mistral_api.control.status import BUNDLED
+from mistral_api.control.server_environment import LLAMA_PREFIX
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
+from mistral_api.control.shared_cache import whole_context
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.hardware.main_memory import total_memory_bytes
@@ -18,19 +21,34 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, choose_engine
 from mistral_api.system.addresses import connect_unix
 
+log = logging.getLogger(__name__)
+
 # For the status file and a log. Saved caches check for their own space.
 NEEDED_DISK_BYTES = 16 << 20
 # Connecting to a Unix socket takes no time, unless the program that listens is stuck.
 SOCKET_TIMEOUT_SECONDS = 2.0
 MIB = 1 << 20
+# With these llama.cpp has a template, whatever the model's file has, or no chats at all (tools/server/README.md).
+_TEMPLATE_VARIABLES = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_CHAT_TEMPLATE_FILE")
+_NO_CHAT_VARIABLES = ("LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_RERANKING", "LLAMA_ARG_POOLING")
+# What a model server that we start must not be told: our requests, and our probes, would not reach it any more.
+_UNREACHABLE = {
+    "LLAMA_ARG_SSL_KEY_FILE": "it is reached from this machine alone; put TLS before the API (docs/operation.md)",
+    "LLAMA_ARG_SSL_CERT_FILE": "it is reached from this machine alone; put TLS before the API (docs/operation.md)",
+    "LLAMA_ARG_API_PREFIX": "it is reached by the API alone, which knows its paths",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightResult:
-    """What the checks have found usable: the engine, and the model for it."""
+    """What the checks have found usable: the engine, and the model for it.
+
+    ``has_chat_template``: whether chats have a form that was made for the model, or nobody chats with it.
+    """
 
     engine: Engine
     model: ModelInfo
+    has_chat_template: bool = True
 
 
 def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> PreflightResult:
@@ -39,12 +57,31 @@ def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> Prefl
     Raises StartError for what no restart would mend, and StopRequested when ``stop_requested`` returns true.
     """
     settings = spec.settings
+    _require_reachable(spec)
     model = read_model(settings, spec.path_setting)
     engine = choose_engine(settings, stop_requested)
     require_free_port(spec)
     _require_disk_space(settings)
     require_memory(spec, engine, model)
-    return PreflightResult(engine, model)
+    has_template = has_chat_template(spec, model)
+    if not has_template:
+        log.warning("%s: '%s' %s", spec.path_setting, model.path, BASE_MODEL)
+    return PreflightResult(engine, model, has_template)
+
+
+def has_chat_template(spec: ServerSpec, model: ModelInfo) -> bool:
+    """Return whether chats with a model have its own form, or the operator's; true for one that is no chat model."""
+    if model.has_chat_template or model.pools or spec.name != MAIN_SERVER:
+        return True
+    return any(spec.environment().get(name) for name in (*_TEMPLATE_VARIABLES, *_NO_CHAT_VARIABLES))
+
+
+def _require_reachable(spec: ServerSpec) -> None:
+    """Raise StartError for a variable of llama.cpp with which nobody would reach the server."""
+    for name, reason in _UNREACHABLE.items():
+        if spec.llama_variable(name):
+            own = spec.variable_prefix + name.removeprefix(LLAMA_PREFIX)
+            raise StartError(f"{own} is not for a model server that is started here: {reason}.")
 
 
 def require_free_port(spec: ServerSpec) -> None:
@@ -85,17 +122,31 @@ def _require_disk_space(settings: Settings) -> None:
 
 
 def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
-    """Raise StartError for a model that is larger than all memory: the machine would only swap."""
+    """Raise StartError for a model that is larger than all memory: the machine would only swap.
+
+    What is loaded beside it (a projector, adapters, a draft model) counts with it, and must be usable.
+    """
     memory = total_memory_bytes()
-    if model.file_bytes <= memory:
+    beside = sum(file.require_usable() for file in spec.companion_files)
+    needed = model.file_bytes + beside
+    if needed <= memory:
         return
-    if engine.name != BUNDLED and spec.settings.gpu_layers != "0":
+    if engine.may_use_card and spec.settings.gpu_layers != "0":
         device = read_device_memory()
         if device is None:  # a card that does not report its memory: llama.cpp will find out
             return
         memory += device.total_bytes
-    if model.file_bytes > memory:
+    if needed > memory:
+        others = f", the files beside it {beside // MIB} MiB," if beside else ""
         raise StartError(
-            f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB and this machine "
+            f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB{others} and this machine "
             f"{memory // MIB} MiB of memory; choose a smaller quantization or model."
         )
+
+
+def needed_bytes(spec: ServerSpec, model: ModelInfo) -> int:
+    """Return the bytes of the weights and of the KV cache; where the file does not tell its size, the weights alone."""
+    if model.dimensions is None:
+        return model.file_bytes
+    context = whole_context(spec.settings, model.context, spec.environment())
+    return model.file_bytes + model.dimensions.blocks * model.dimensions.kv_bytes(context)

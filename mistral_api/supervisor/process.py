@@ -21,12 +21,14 @@ from typing import IO
 
 import psutil
 
+from mistral_api.control.placement import Placement
 from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.control.status import ModelServerStatus, read_status_file
 from mistral_api.errors import StartError
 from mistral_api.supervisor import launcher
 from mistral_api.supervisor.events import Event
-from mistral_api.supervisor.output_filter import LEFT_OUT, kept_part
+from mistral_api.supervisor.load_report import LoadReport
+from mistral_api.supervisor.output_filter import LEFT_OUT, is_trace, kept_part
 from mistral_api.system.log_file import FILE_BYTES, RotatingFile
 from mistral_api.system.logs import ThrottledWarning
 from mistral_api.system.processes import (
@@ -51,6 +53,8 @@ KILL_SECONDS = 5.0
 # Enough for the messages around a failed load with the model's description between them, or before a backtrace.
 LAST_LINES = 500
 QUOTED_LINES = 4
+# llama.cpp prints from a thread of its own, so a server may be ready before its last words about that have come.
+LOAD_LINES_SECONDS = 0.5
 # A line without an end is cut here, so that garbage does not fill the memory.
 MAX_LINE_BYTES = 8 << 10
 # llama.cpp begins its lines with the time since its start, and a letter for the level.
@@ -69,14 +73,16 @@ class ServerProcess:
         output: OutputLog,
         events: queue.SimpleQueue[Event],
         environment: Mapping[str, str] | None = None,
+        *,
+        keeps_traces: bool = False,
     ) -> None:
-        """Start it, with our environment or the one given. Raises OSError."""
+        """Start it, with our environment or the one given. Raises OSError. ``keeps_traces``: as in OutputLog."""
         self._process = _spawn(command, environment)
         self.identity = identity_of(self._process.pid)
         self.output = output
         self._events = events
         assert self._process.stdout is not None  # noqa: S101 - for the type checker: it was requested with PIPE
-        self._reader = output.follow(self._process.stdout)
+        self._reader = output.follow(self._process.stdout, keeps_traces=keeps_traces)
         self._waiter = threading.Thread(target=self._wait, name="model-server-wait", daemon=True)
         self._waiter.start()
 
@@ -157,19 +163,36 @@ class OutputLog:
         # they are no whole line.
         self.last_output_at = time.monotonic()
         self._may_quote = False
+        self._keeps_traces = False
+        self._load = LoadReport()
+        # Guards the report, and tells of each line of it.
+        self._load_line = threading.Condition()
 
-    def follow(self, stream: IO[bytes]) -> threading.Thread:
-        """Read a process's output until it ends, in a thread that closes the stream."""
+    def follow(self, stream: IO[bytes], *, keeps_traces: bool = False) -> threading.Thread:
+        """Read a process's output until it ends, in a thread that closes the stream.
+
+        ``keeps_traces``: keep the lines that only an operator who asked for them wants to see of a server that is
+        ready.
+        """
         self._lines.clear()
         self._may_quote = False
+        self._keeps_traces = keeps_traces
+        self._load = LoadReport()
         self.last_output_at = time.monotonic()
         thread = threading.Thread(target=self._read, args=(stream,), name="model-server-output", daemon=True)
         thread.start()
         return thread
 
-    def expect_requests(self) -> None:
-        """Keep no word of a request from now on. Called before anyone is told that the server is ready."""
-        self._may_quote = True
+    def expect_requests(self) -> Placement:
+        """Keep no word of a request from now on, and return what the server has said of its load until now.
+
+        Called when it is ready, before anyone is told so. Its last words are waited for, where it has said anything.
+        """
+        with self._load_line:
+            load = self._load
+            self._load_line.wait_for(lambda: load.is_complete or not load.has_begun, LOAD_LINES_SECONDS)
+            self._may_quote = True
+            return load.placement()
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream:
@@ -188,12 +211,19 @@ class OutputLog:
     def _add_line(self, raw: bytes) -> None:
         line = raw[:MAX_LINE_BYTES].decode("utf-8", errors="replace").rstrip()
         if self._may_quote:
-            line = self._without_quotes(line)
+            line = "" if is_trace(line) and not self._keeps_traces else self._without_quotes(line)
             if not line:
                 return
+        else:
+            self._read_load(line)
         self._lines.append(line)
         self._write(line)
         engine_log.debug("%s", line)
+
+    def _read_load(self, line: str) -> None:
+        with self._load_line:
+            self._load.read_line(line)
+            self._load_line.notify_all()
 
     def _write(self, line: str) -> None:
         """Write a line into the file. A disk that takes none costs the line, and a warning a minute."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import SUCCESSORS, State
 from mistral_api.errors import StartError
+from mistral_api.supervisor.engine_choice import EngineChoice
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events
 from mistral_api.supervisor.status_reporter import StatusReporter
 from mistral_api.supervisor.supervisor import Supervisor, TooManyRestarts
@@ -31,13 +32,15 @@ class SupervisorThread:
     prctl(2) takes the thread for the parent. So the thread must not end before its supervisor has ended the server.
     """
 
-    def __init__(self, spec: ServerSpec, first: StatusReporter, *, retry_gpu: bool) -> None:
-        """``first``: the reporter of the server that is loaded, or fails to load, before this one starts."""
+    def __init__(self, spec: ServerSpec, first: StatusReporter, choice: EngineChoice, *, retry_gpu: bool) -> None:
+        """``first``: the reporter of the server that is loaded, or fails to load, before this one starts. ``choice``:
+        that server's choice of the engine's build, which is this one's too."""
         self.events = Events()
         self._label = spec.label
         self._reporter = StatusReporter(spec)
         self._supervisor = Supervisor(spec, self.events, self._reporter, retry_gpu=retry_gpu)
         self._supervisor.delay_start_until(lambda: first.state not in _BEFORE_READY)
+        self._supervisor.choose_build_by(choice.wait)
         self._thread = threading.Thread(target=self._run, name=spec.name, daemon=True)
 
     def start(self) -> None:

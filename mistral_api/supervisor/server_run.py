@@ -6,6 +6,7 @@ hangs. Whether it hangs is decided in ``hang_detection``; :meth:`ServerRun._watc
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Iterable
@@ -106,7 +107,7 @@ class ServerRun:
         self._hooks = hooks
         self._reporter = reporter
         self._events = events
-        self._probe = Probe(spec.settings, spec.name)
+        self._probe = Probe(spec.settings, spec.name, may_sleep=spec.sleep_seconds is not None)
         self._started_at = time.monotonic()
         self._ready_at: float | None = None
         self._last_progress_at = self._started_at
@@ -160,11 +161,15 @@ class ServerRun:
 
     def _enter_ready(self) -> None:
         self._ready_at = self._last_progress_at = time.monotonic()
-        self._process.output.expect_requests()
+        placement = self._process.output.expect_requests()
+        if placement.request_context_size is None:
+            placement = dataclasses.replace(placement, request_context_size=self._probe.read_request_context())
         restored = self._hooks.on_ready()
+        self._reporter.set_placement(placement)
         self._reporter.enter(State.READY, restored_slots={str(slot): key for slot, key in restored.items()})
         pid = self._process.identity.pid
         log.info("%s ready after %.1f s (pid %d)", self._label, self._ready_at - self._started_at, pid)
+        log.info("%s computes %s", self._label, placement)
 
     def _watch_ready(self) -> str | None:
         """Probe the server until the process ends or must be ended. Return why it hangs, if it does.
@@ -188,6 +193,7 @@ class ServerRun:
                     self._blamed_constraints = self._hooks.on_hang(detector.last_progress_at)
                 return problem
             self._report_silence(detector, computing=factor > 1)
+            self._reporter.report_idle_cards()
             self._reporter.retry_write()
             self._events.wait(next_probe_at - time.monotonic())
         return None

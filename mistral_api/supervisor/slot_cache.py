@@ -6,7 +6,15 @@ computed from. Of a new request it reuses only as many tokens as are equal from 
 holds for a token depends on the tokens up to it and on nothing else, so a request finds there exactly what its own
 prompt would have given. This is as true of a restored slot as of any other: which conversation a file is listed under
 decides only what is saved and deleted. But the model and its settings must be the same, which :func:`fingerprint`
-checks, and the file must be undamaged, so its size and SHA-256 are checked before llama.cpp reads it.
+checks, and the file must be undamaged, so its size and SHA-256 are checked before llama.cpp reads it. An image or a
+sound is compared by its hash, as a token is by its number.
+
+Adapters (LoRA) change what a cache holds, and llama.cpp does not note with a cache which scales they had. Those of the
+start are in the fingerprint. A slot whose last request named scales of its own is not saved, and none is while an
+operator has changed them for everybody (``POST /lora-adapters``).
+
+A server that unloads its model when it is idle (``--sleep-idle-seconds``) loses its slots. So it is saved in time, and
+never woken for it.
 
 Where several owners call, the number of tokens that a request finds would tell one what another has asked. There a
 restored slot is used for its own conversation alone (``RestoredSlots`` in ``upstream/slot_owners.py``).
@@ -31,6 +39,7 @@ from pathlib import Path
 from mistral_api.control.feedback import Feedback
 from mistral_api.control.server_environment import CLOSED_TO_PAGES, LLAMA_PREFIX
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
+from mistral_api.control.status import status_file
 from mistral_api.model_files.gguf import parse_split_name
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
@@ -62,7 +71,13 @@ MAX_SPLIT_FILES = 1000
 @contextlib.contextmanager
 def open_slot_caches(spec: ServerSpec, command: Sequence[str], engine: Engine) -> Iterator[SlotCacheManager]:
     """Give the caches for one run of a server with this command line."""
-    caches = SlotCacheManager(spec.settings, fingerprint(command, engine.version, spec.environment()), spec.name)
+    caches = SlotCacheManager(
+        spec.settings,
+        fingerprint(command, engine.version, spec.environment()),
+        spec.name,
+        sleep_seconds=spec.sleep_seconds,
+        has_adapters=any(file.is_adapter for file in spec.companion_files),
+    )
     try:
         yield caches
     finally:
@@ -76,22 +91,45 @@ class SlotCacheManager:
     costs a prompt that is computed again.
     """
 
-    def __init__(self, settings: Settings, fingerprint: str, server_name: str = MAIN_SERVER) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        fingerprint: str,
+        server_name: str = MAIN_SERVER,
+        *,
+        sleep_seconds: float | None = None,
+        has_adapters: bool = False,
+    ) -> None:
+        """``sleep_seconds``: after how many idle seconds the server unloads its model, None for never."""
         self.fingerprint = fingerprint
+        self._may_sleep = sleep_seconds is not None
+        self._save_seconds = settings.slot_save_seconds
+        if sleep_seconds is not None:
+            self._save_seconds = min(self._save_seconds, sleep_seconds / 2)
+        self._has_adapters = has_adapters
+        # The scales of the adapters at the server's start.
+        self._first_scales: list[float] = []
         self._settings = settings
+        self._is_main = server_name == MAIN_SERVER
         self._slots = SlotClient(settings, server_name)
         self._store = CacheStore(settings, fingerprint, server_name)
         # The conversation restored into each slot, by the slot's id.
         self._restored: dict[int, str] = {}
-        self._due_at = self._next_try_at = time.monotonic() + settings.slot_save_seconds
+        self._due_at = self._next_try_at = time.monotonic() + self._save_seconds
         # When the newest generation of the last save ended (monotonic).
         self._newest_saved_at = float("-inf")
         self._stop_saving = threading.Event()
         self._saving_thread: threading.Thread | None = None
 
     def flags(self) -> list[str]:
-        """Return what the server's command line needs; create the folder, which llama.cpp demands."""
-        return ["--slot-save-path", self._store.folder.slot_save_path] if self._store.prepare() else []
+        """Return what the server's command line needs; create the folder, which llama.cpp demands.
+
+        Without it no slot could be cleared either (``upstream/idle_slots.py``).
+        """
+        if self._store.prepare():
+            return ["--slot-save-path", self._store.folder.slot_save_path]
+        can_share = self._settings.parallel > 1 and self._is_main
+        return ["--slot-save-path", str(status_file(self._settings.data_dir).parent)] if can_share else []
 
     @property
     def is_saving(self) -> bool:
@@ -114,6 +152,7 @@ class SlotCacheManager:
         self._restored = {}
         if not (self._end_saving() and self._store.open()):
             return 0
+        self._note_scales()
         self._restored = CacheRestorer(self._slots, self._store).restore(began + seconds, stop_requested)
         self._schedule_next_save()
         if self._restored:
@@ -150,6 +189,8 @@ class SlotCacheManager:
         self._stop_saving.clear()
         began = time.monotonic()
         try:
+            if self._is_out_of_reach():
+                return 0
             feedback = self._wait_for_feedback(read_feedback)
             self._store.delete_marked(feedback.generations)
             count = self._save(feedback, began + seconds)
@@ -163,6 +204,22 @@ class SlotCacheManager:
     def close(self) -> None:
         """End the thread."""
         self._end_saving()
+
+    def _note_scales(self) -> None:
+        try:
+            self._first_scales = self._slots.adapter_scales() if self._has_adapters else []
+        except SlotFailure as error:
+            log.warning("conversations are not saved: %s", error)
+            self._first_scales = [float("nan")]  # equal to nothing
+
+    def _is_out_of_reach(self) -> bool:
+        """Whether the slots cannot be saved: the server sleeps, or its adapters' scales have been changed.
+
+        Raises SlotFailure.
+        """
+        if self._may_sleep and self._slots.is_sleeping():
+            return True
+        return self._has_adapters and self._slots.adapter_scales() != self._first_scales
 
     def _wait_for_feedback(self, read_feedback: Callable[[], Feedback]) -> Feedback:
         """Return the feedback once it has every slot's generation, since the newest may still be on its way."""
@@ -186,16 +243,17 @@ class SlotCacheManager:
         return max((each.ended_at for each in feedback.generations.values()), default=self._newest_saved_at)
 
     def _schedule_next_save(self) -> None:
-        self._due_at = self._next_try_at = time.monotonic() + self._settings.slot_save_seconds
+        self._due_at = self._next_try_at = time.monotonic() + self._save_seconds
 
     def _run_save(self, feedback: Feedback, *, wait_for_quiet: bool) -> None:
         """Save once, in the thread. With ``wait_for_quiet``, only schedule another try while a slot is busy."""
         began = time.monotonic()
         try:
-            if wait_for_quiet and any(slot.busy for slot in self._slots.list_slots()):
+            out_of_reach = self._is_out_of_reach()
+            if not out_of_reach and wait_for_quiet and any(slot.busy for slot in self._slots.list_slots()):
                 self._next_try_at = began + RETRY_SECONDS
                 return
-            count = self._save(feedback, began + QUIET_WAIT_SECONDS)
+            count = 0 if out_of_reach else self._save(feedback, began + QUIET_WAIT_SECONDS)
             log.debug("saved %d conversations in %.2f s", count, time.monotonic() - began)
         except SlotFailure as error:
             log.debug("conversations are not saved now: %s", error)
@@ -249,9 +307,10 @@ def _relevant_words(command: Sequence[str]) -> Iterable[str]:
 def _file_states(text: str) -> Iterable[tuple[str, int, int]]:
     """Give path, size and time of change of every file that a word names, with all parts of a split model.
 
-    A word may name one file or a list (``a.gguf,b.gguf``, ``a.gguf:0.5``).
+    A word may name one file or a list (``a.gguf,b.gguf``, ``a.gguf:0.5``, ``C:\\a.gguf:0.5``).
     """
-    for part in {text, *re.split(r"[,:]", text)}:
+    lists = text.split(",")
+    for part in {text, *re.split(r"[,:]", text), *lists, *(each.rpartition(":")[0] for each in lists)}:
         for path in _split_files(Path(part)) if part else ():
             try:
                 if path.is_file():

@@ -180,7 +180,7 @@ def cache_candidates(
     """Return every conversation once, the busiest first.
 
     ``restored``: the conversation that was restored into each slot. ``now``: the monotonic clock, and Unix seconds. A
-    slot counts only where its seed names a generation whose text may be stored.
+    slot counts only where its seed names a generation whose text may be stored, and that named no scales of adapters.
     """
     monotonic, unix = now
     found = {each.conversation: _saved_candidate(each, in_slot=False) for each in saved.values()}
@@ -188,10 +188,14 @@ def cache_candidates(
         generation = None if slot.seed is None else generations.get(slot.seed)
         if slot.is_unused and restored.get(slot.id) in saved:
             _add_longest(found, _saved_candidate(saved[restored[slot.id]], in_slot=True))
-        elif generation is not None and generation.may_be_stored and not slot.busy and slot.tokens >= MIN_CACHE_TOKENS:
+        elif generation is not None and _is_worth_saving(slot, generation):
             used_at = unix - (monotonic - generation.ended_at)
             _add_longest(found, _slot_candidate(slot, generation, used_at, saved.get(generation.conversation)))
     return sorted(found.values(), key=lambda each: each.rank, reverse=True)
+
+
+def _is_worth_saving(slot: Slot, generation: FinishedGeneration) -> bool:
+    return generation.may_be_stored and not slot.busy and not slot.own_scales and slot.tokens >= MIN_CACHE_TOKENS
 
 
 def _saved_candidate(cache: SavedCache, *, in_slot: bool) -> CacheCandidate:

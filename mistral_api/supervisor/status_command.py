@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from mistral_api.control.attention import attention_line, attention_to_settings, most_urgent_first
 from mistral_api.control.server_spec import MAIN_SERVER, server_specs
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.settings import Settings
@@ -59,16 +60,25 @@ def _server_lines(status: ModelServerStatus) -> list[str]:
         f"model    {status.model} on {status.url}",
         f"file     {status.model_path}{_describe_model(status)}",
         f"engine   {status.engine} {status.engine_version or ''}".rstrip(),
+        *_placement_lines(status),
         f"settings {_describe_settings(status)}",
+        *(f"warning  {attention_line(item)}" for item in most_urgent_first(attention_to_settings(status))),
     ]
-    if status.memory_step:
-        lines.append(f"memory   {status.memory_step}; `supervisor --retry-gpu` tries again")
+    if status.prompt_cache_mib is not None:
+        lines.append(f"prompts  {status.prompt_cache_mib} MiB of main memory at most (PROMPT_CACHE_MIB)")
     lines.append(f"restarts {status.restarts}")
     lines += [f"  {_format_time(each.at)} {each.reason}" for each in status.last_restarts[-MAX_SHOWN_RESTARTS:]]
     if status.last_error:
         lines.append(f"last error: {status.last_error}")
         lines += [f"  | {line}" for line in status.last_lines]
     return [*lines, f"log      {status.log_path}"]
+
+
+def _placement_lines(status: ModelServerStatus) -> list[str]:
+    """Return what the server has said of its load."""
+    if status.placement is None:
+        return []
+    return [f"computes {status.placement.describe_devices()}", f"has      {status.placement.describe_context()}"]
 
 
 def _describe_model(status: ModelServerStatus) -> str:
@@ -83,9 +93,12 @@ def _describe_model(status: ModelServerStatus) -> str:
 
 
 def _describe_settings(status: ModelServerStatus) -> str:
-    context = status.context_size or "the model's own"
+    """Return the settings of the start, and the layers on cards where they are others than those that were set."""
+    context, layers, offloaded = status.context_size or "the model's own", status.gpu_layers, status.offloaded_layers
+    if offloaded is not None and str(offloaded) != layers:
+        layers = f"{offloaded} (set: {layers})"
     return (
-        f"GPU layers {status.gpu_layers}, context {context}, KV cache {status.cache_type or 'default'}, "
+        f"GPU layers {layers}, context {context}, KV cache {status.cache_type or 'default'}, "
         f"batch {status.batch_size}, threads {status.threads}, slots {status.parallel}"
     )
 

@@ -7,9 +7,13 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from mistral_api.control.server_spec import ServerSpec
+from mistral_api.control.attention import attention_line, idle_card_attention
+from mistral_api.control.placement import Placement
+from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
+from mistral_api.control.shared_cache import is_shared
 from mistral_api.control.status import (
     ModelServerStatus,
     Restart,
@@ -21,7 +25,10 @@ from mistral_api.control.status import (
 )
 from mistral_api.model_files.served_model import served_model_names
 from mistral_api.settings import Settings
+from mistral_api.supervisor.engine import Engine
+from mistral_api.supervisor.idle_cards import IdleCardSearch
 from mistral_api.supervisor.memory_fallback import MemoryStep, requested_step
+from mistral_api.supervisor.owner_separation import has_prompt_cache, prompt_cache_size
 from mistral_api.supervisor.preflight import PreflightResult
 from mistral_api.supervisor.process import output_log_path
 from mistral_api.system.processes import ProcessIdentity, identity_of
@@ -52,7 +59,11 @@ class StatusReporter:
         names = served_model_names(settings)
         self._data_dir = settings.data_dir
         self._is_written = True
-        self._requested_step = requested_step(settings)
+        self._engine: Engine | None = None
+        # The first server is the one to have the card.
+        self._idle_cards = IdleCardSearch(settings, spec.environment()) if spec.name == MAIN_SERVER else None
+        self._idle_cards_logged = False
+        self._step = self._requested_step = requested_step(settings)
         self._status = ModelServerStatus(
             state=State.STOPPED,
             since=time.time(),
@@ -108,6 +119,7 @@ class StatusReporter:
     def set_preflight(self, preflight: PreflightResult) -> None:
         """Set the engine and the model that are going to run."""
         engine, model = preflight.engine, preflight.model
+        self._engine = engine
         self._change(
             engine=engine.name,
             engine_version=engine.version,
@@ -116,7 +128,24 @@ class StatusReporter:
             parameters=model.parameters,
             quantization=model.quantization,
             model_context=model.context,
+            has_chat_template=preflight.has_chat_template,
         )
+
+    def set_placement(self, placement: Placement) -> None:
+        """Set what the server has said of its model, and begin to look for cards that do not compute."""
+        self._change(placement=placement)
+        if self._idle_cards is not None and self._engine is not None:
+            self._idle_cards.begin(self._engine, self._step, placement)
+
+    def report_idle_cards(self) -> None:
+        """Set the cards that could compute and do not, once they are found. The log says so the first time."""
+        cards = None if self._idle_cards is None else self._idle_cards.take()
+        if cards is None:
+            return
+        self._change(idle_cards=cards.names, idle_reason=cards.obstacle)
+        if not self._idle_cards_logged:
+            self._idle_cards_logged = True
+            log.warning("%s", attention_line(idle_card_attention(self._status)))
 
     def set_fingerprint(self, fingerprint: str) -> None:
         """Set what responses say of the engine, the model and their settings."""
@@ -124,6 +153,7 @@ class StatusReporter:
 
     def set_memory_step(self, step: MemoryStep) -> None:
         """Set the memory step that is tried now."""
+        self._step = step
         self._change(
             gpu_layers=step.gpu_layers,
             context_size=step.context_size,
@@ -131,12 +161,22 @@ class StatusReporter:
             memory_step=None if step == self._requested_step else f"{step} (asked for: {self._requested_step})",
         )
 
-    def set_process(self, identity: ProcessIdentity | None, *, prompt_cache: bool = True) -> None:
-        """Set the server's process, or that there is none, and whether it caches prompts in main memory."""
+    def set_process(self, identity: ProcessIdentity | None, environment: Mapping[str, str] | None = None) -> None:
+        """Set the server's process and what its environment says of its caches, or that there is no process."""
+        caches: dict[str, Any] = {"prompt_cache": True, "prompt_cache_mib": None}
+        if environment is not None:
+            caches = {
+                "prompt_cache": has_prompt_cache(environment),
+                "prompt_cache_mib": prompt_cache_size(environment),
+                "shared_cache": is_shared(environment),
+            }
         self._change(
             pid=identity.pid if identity else None,
             pid_started=identity.started if identity else None,
-            prompt_cache=prompt_cache,
+            **caches,
+            placement=None,
+            idle_cards=[],
+            idle_reason=None,
             restored_slots={},
         )
 

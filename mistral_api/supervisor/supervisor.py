@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_environment import KEY_VARIABLE
@@ -18,12 +19,13 @@ from mistral_api.control.status import BUNDLED, RestartReason, State
 from mistral_api.engine_builds.build_store import CPU, Build, packaged_version
 from mistral_api.engine_builds.devices import build_environment
 from mistral_api.errors import StartError
-from mistral_api.supervisor.engine import Engine, bundled_engine, server_command, system_fingerprint
+from mistral_api.supervisor.engine import bundled_engine, server_command, system_fingerprint
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
+from mistral_api.supervisor.load_report import VERBOSITY_VARIABLE, verbosity_of
 from mistral_api.supervisor.memory_fit import MemoryFitter
-from mistral_api.supervisor.owner_separation import has_prompt_cache, separated_environment
-from mistral_api.supervisor.preflight import PreflightResult, remove_stale_socket, run_preflight
+from mistral_api.supervisor.owner_separation import describe_prompt_cache, separated_environment
+from mistral_api.supervisor.preflight import PreflightResult, needed_bytes, remove_stale_socket, run_preflight
 from mistral_api.supervisor.process import OutputLog, ServerProcess, output_log_path, stop_leftover_server
 from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
 from mistral_api.supervisor.slot_cache import open_slot_caches
@@ -45,6 +47,10 @@ class _BuildUnusable(Exception):
     """The build of the bundled engine for a card does not work here any more; the message says what went wrong."""
 
 
+# Waits until it is decided which build of the bundled engine is started, and calls the function when that takes time.
+ChooseBuild: TypeAlias = Callable[[Events, Callable[[], None]], None]
+
+
 class Supervisor:
     """Owns one model server, from :meth:`run` to its return."""
 
@@ -59,6 +65,7 @@ class Supervisor:
     ) -> None:
         """``retry_gpu``: try the requested memory settings again, although only lower ones fitted last time."""
         self._may_start: Callable[[], bool] = lambda: True
+        self._choose_build: ChooseBuild = lambda _events, _on_wait: None
         self._spec = spec
         self._data_dir = spec.settings.data_dir
         self._events = events
@@ -73,14 +80,18 @@ class Supervisor:
         """Have the first start wait until ``may_start`` returns true, so that another server gets its memory first."""
         self._may_start = may_start
 
+    def choose_build_by(self, choose: ChooseBuild) -> None:
+        """Have ``choose`` decide, before the first start, which build of the bundled engine is started."""
+        self._choose_build = choose
+
     def run(self) -> None:
         """Keep a model server running until a stop is requested. Raises StartError or TooManyRestarts."""
         try:
-            stop_leftover_server(self._data_dir, self._spec.name)
-            self._reporter.write_first_status()
-            preflight = run_preflight(self._spec, self._events.poll_stop)
-            output = OutputLog(output_log_path(self._data_dir, self._spec.name), self._spec.settings.log_file_bytes)
+            preflight, output = self._prepare()
         except StopRequested:
+            if self._reporter.state is State.STARTING:
+                self._reporter.enter(State.STOPPING)
+                self._enter_stopped()
             return
         except StartError as error:
             raise self._enter_fatal(error) from None
@@ -101,17 +112,33 @@ class Supervisor:
         finally:
             output.close()
 
+    def _prepare(self) -> tuple[PreflightResult, OutputLog]:
+        """Return what the checks have found, and the log of the server's output. Raises StartError, StopRequested."""
+        stop_leftover_server(self._data_dir, self._spec.name)
+        self._reporter.write_first_status()
+        self._choose_build(self._events, lambda: self._reporter.enter(State.STARTING))
+        if self._events.stop_requested:
+            raise StopRequested
+        preflight = run_preflight(self._spec, self._events.poll_stop)
+        return preflight, OutputLog(
+            output_log_path(self._data_dir, self._spec.name), self._spec.settings.log_file_bytes
+        )
+
     def _run_once(self, preflight: PreflightResult, memory_fitter: MemoryFitter, output: OutputLog) -> None:
         """Run the server once, from its start to its end, and wait before the next start.
 
         Raises StartError or TooManyRestarts where there is to be no next start.
         """
         self._reporter.set_memory_step(memory_fitter.step)
-        self._reporter.enter(State.STARTING)
+        if self._reporter.state is not State.STARTING:  # it is while a build of the engine was chosen
+            self._reporter.enter(State.STARTING)
+        folder = preflight.engine.build_folder
+        if folder is not None and not folder.is_dir():
+            raise _BuildUnusable(f"'{folder}' is gone")
         command = server_command(self._spec, preflight.engine, preflight.model.path, memory_fitter.step)
         with open_slot_caches(self._spec, command, preflight.engine) as caches:
             self._reporter.set_fingerprint(system_fingerprint(preflight.engine, caches.fingerprint))
-            process = self._start([*command, *caches.flags()], preflight.engine, output)
+            process = self._start([*command, *caches.flags()], preflight, output)
             hooks = LifecycleHooks(memory_fitter, self._feedback_reader, caches, self._events.poll_stop, self._data_dir)
             result = ServerRun(self._spec, process, hooks, self._reporter, self._events).run()
             if result.end_reason is not RunEndReason.STOPPED:
@@ -124,18 +151,22 @@ class Supervisor:
         else:
             self._back_off(result, preflight, output)
 
-    def _start(self, command: list[str], engine: Engine, output: OutputLog) -> ServerProcess:
+    def _start(self, command: list[str], preflight: PreflightResult, output: OutputLog) -> ServerProcess:
+        engine, needed = preflight.engine, needed_bytes(self._spec, preflight.model)
         try:
             key = make_server_key(self._spec.settings, self._spec.name)
             remove_stale_socket(self._spec.settings)
-            environment = separated_environment(self._spec.settings, self._spec.environment()) | {KEY_VARIABLE: key}
+            environment = separated_environment(self._spec.settings, self._spec.environment(), needed)
+            environment |= {KEY_VARIABLE: key}
             environment = build_environment(engine.build_folder, environment)
-            process = ServerProcess(command, output, self._events.queue, environment)
+            chosen = VERBOSITY_VARIABLE in environment
+            environment = verbosity_of(engine.name, engine.version, environment) | environment
+            process = ServerProcess(command, output, self._events.queue, environment, keeps_traces=chosen)
         except OSError as error:
             raise self._enter_fatal(StartError(f"The model server cannot be started: {error}.")) from error
-        self._reporter.set_process(process.identity, prompt_cache=has_prompt_cache(environment))
+        self._reporter.set_process(process.identity, environment)
         self._reporter.enter(State.LOADING)
-        log.info("%s started (pid %d)", self._spec.label, process.identity.pid)
+        log.info("%s started (pid %d); %s", self._spec.label, process.identity.pid, describe_prompt_cache(environment))
         return process
 
     def _step_down(self, memory_fitter: MemoryFitter, result: RunResult, output: OutputLog) -> bool:
@@ -198,10 +229,16 @@ class Supervisor:
 
     def _use_cpu_build(self, preflight: PreflightResult, problem: str, output: OutputLog) -> PreflightResult:
         """Go on with the CPU's build of the bundled engine, which is always there."""
-        again = installed_command("mistral-api engine install")
-        log.error("the engine's build for the card does not work, so the CPU's computes; `%s` mends it", again)
+        log.error(
+            "the engine's build for the card, %s, cannot serve here, so the CPU's does: %s. After a change of the "
+            "driver start the server again; `%s` chooses another build (auto, cuda, vulkan, cpu)",
+            preflight.engine.version,
+            problem.rstrip("."),
+            installed_command("mistral-api engine install KIND"),
+        )
         self._failed_loads = 0
-        self._wait_for_restart(RestartReason.LOAD, problem, output, 0.0)
+        self._reporter.enter_backoff(problem, output.lines())
+        self._restart_unless_stopped(RestartReason.LOAD)
         on_cpu = replace(preflight, engine=bundled_engine(Build(CPU, packaged_version())))
         self._reporter.set_preflight(on_cpu)
         return on_cpu

@@ -56,6 +56,7 @@ class UpstreamCall:
         "answered",
         "before_retry",
         "check",
+        "cut_off",
         "is_notified",
         "place",
         "promised",
@@ -85,6 +86,8 @@ class UpstreamCall:
         self.promised = False
         # Whether the model server has begun to answer; and what asks it, until then, whether it takes the request.
         self.answered = False
+        # Whether a request has ended that the model server may still be at.
+        self.cut_off = False
         self.check: Check | None = None
 
     @property

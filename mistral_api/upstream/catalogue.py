@@ -17,10 +17,19 @@ FRESH_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Modalities:
+    """What a model takes and what it makes, such as ``text``, ``image`` and ``audio``."""
+
+    input: tuple[str, ...]
+    output: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogueModel:
     """One model that clients may name. ``context_window``: in tokens for one request, if known.
 
-    ``alias_of``: the name under which the engine lists it first, where it has several.
+    ``alias_of``: the name under which the engine lists it first, where it has several. ``modalities``: None where the
+    engine does not say.
     """
 
     id: str
@@ -28,6 +37,7 @@ class CatalogueModel:
     owned_by: str
     context_window: int | None = None
     alias_of: str | None = None
+    modalities: Modalities | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +81,9 @@ class Catalogue:
         listed = self._list()
         if not self._own_names:
             return listed
-        window = listed[0].context_window if listed else None
-        return [CatalogueModel(name, self.started_at(), "mistral-local-api", window) for name in self._own_names]
+        window, modalities = (listed[0].context_window, listed[0].modalities) if listed else (None, None)
+        own = "mistral-local-api"
+        return [CatalogueModel(name, self.started_at(), own, window, modalities=modalities) for name in self._own_names]
 
     def known_names(self) -> list[str]:
         """Return the names that are known without asking the engine."""
@@ -169,8 +180,19 @@ class Catalogue:
                 str(entry.get("owned_by") or "unknown"),
             )
             names = dict.fromkeys([entry["id"], *(entry.get("aliases") or [])])
-            models += [CatalogueModel(name, created, owner, window, entry["id"]) for name in names]
+            modalities = _modalities(entry.get("architecture"))
+            models += [CatalogueModel(name, created, owner, window, entry["id"], modalities) for name in names]
         return models
+
+
+def _modalities(architecture: object) -> Modalities | None:
+    """Read a model's ``architecture``, as llama.cpp and OpenRouter have it; None where it makes no sense."""
+    if not isinstance(architecture, dict):
+        return None
+    taken, made = (architecture.get(f"{way}_modalities") for way in ("input", "output"))
+    if not isinstance(taken, list) or not isinstance(made, list):
+        return None
+    return Modalities(tuple(map(str, taken)), tuple(map(str, made)))
 
 
 def with_model(payload: PayloadT, model: str | None) -> PayloadT:

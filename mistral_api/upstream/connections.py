@@ -68,6 +68,7 @@ class ModelServerResponse:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._call.release()
+            self._call.cut_off = self._call.cancelled or not connection.is_read
             if connection.can_be_used_again and not self._call.cancelled:
                 self._connections.keep(connection)
             else:
@@ -109,6 +110,7 @@ class ModelServerConnections:
             status = connection.read_status(silence)
         except BaseException:
             connection.close(call)
+            call.cut_off = True
             raise
         return ModelServerResponse(status, connection, self, call, silence)
 

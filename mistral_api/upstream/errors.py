@@ -14,6 +14,7 @@ import orjson
 
 from mistral_api.errors import (
     ApiError,
+    ModelCacheFull,
     ModelLoading,
     ModelServerError,
     ModelServerFailed,
@@ -53,7 +54,9 @@ _CLIENT_FAULTS = re.compile(
     r"|type must be|roles must alternate"
 )
 # Messages of its failures that another request, or a restart, would not meet.
-_NOT_ITS_FAULT = re.compile(r"model produced output|Context size has been exceeded|input is too large")
+_NOT_ITS_FAULT = re.compile(r"model produced output|input is too large")
+# Its message to all requests that run when the cache which they share is full.
+_CACHE_FULL = "Context size has been exceeded"
 # Its message for an input of embeddings that is too long for one batch, or for a slot.
 _TOO_LARGE = re.compile(r"input \((\d+) tokens\) is (?:too large|larger)[^(]*\([^)\d]*(\d+)")
 # llama.cpp quotes what it could not read after a colon, in quotes or on a line of its own.
@@ -159,6 +162,9 @@ def error_from(status: int, error: JsonObject) -> ApiError:
 
 def _failed(message: str) -> ModelServerError:
     """Return a failure. The server is not to blame where the model left the format, or where the context is full."""
+    if _CACHE_FULL in message:
+        text = "The model server had no room for all requests that ran, and has ended them. Try again."
+        return ModelCacheFull(text, retry_after=1)
     text = f"The model server failed: {message}"
     if _NOT_ITS_FAULT.search(message):
         return ModelServerError(text)

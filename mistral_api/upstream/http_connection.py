@@ -65,6 +65,11 @@ class HttpConnection:
         self._last_used = now
 
     @property
+    def is_read(self) -> bool:
+        """Whether the response has been received to its end."""
+        return self._parser.complete
+
+    @property
     def can_be_used_again(self) -> bool:
         """Whether the response has been read to its end, and another one may follow."""
         return self._parser.complete and self._parser.keeps_alive and not self._parser.pieces

@@ -9,7 +9,9 @@ from typing import NotRequired, TypedDict
 
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
+from mistral_api.control.placement import Placement
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
+from mistral_api.control.shared_cache import SharedCache
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
 from mistral_api.errors import ModelServerError
 from mistral_api.model_files.served_model import served_model_names, stand_in_names
@@ -19,9 +21,11 @@ from mistral_api.upstream.cancellation import DisconnectWatcher
 from mistral_api.upstream.catalogue import Catalogue, StandInRule, model_not_found
 from mistral_api.upstream.client import ModelServerClient
 from mistral_api.upstream.external_probe import probe_external
+from mistral_api.upstream.idle_slots import IdleSlots
 from mistral_api.upstream.request_limits import RequestLimits
 from mistral_api.upstream.server_identity import ServerIdentity
 from mistral_api.upstream.shared_slots import SharedSlots, Sharing
+from mistral_api.upstream.slot_counts import count_slots
 from mistral_api.upstream.slot_gate import SlotGate
 from mistral_api.upstream.slot_owners import SlotOwners
 from mistral_api.upstream.slot_table import RestoredSlots
@@ -36,7 +40,7 @@ class ModelServerEntry:
 
     ``limits``: what of a request it gets; ``slot_gate``: how its slots are shared; ``slot_owners``: whose prompts are
     in them; ``constraints``: the gate that grammars and JSON schemas pass on their way to it; ``cache_salts``: what
-    keeps owners apart in an engine that may have no slots.
+    keeps owners apart in an engine that may have no slots; ``idle_slots``: what earlier requests have left in slots.
     """
 
     client: ModelServerClient
@@ -45,6 +49,7 @@ class ModelServerEntry:
     slot_gate: SlotGate
     slot_owners: SlotOwners
     constraints: ConstraintGate
+    idle_slots: IdleSlots
     spec: ServerSpec | None = None
     status: StatusReader | None = None
     feedback: FeedbackWriter | None = None
@@ -72,6 +77,10 @@ class ModelServerEntry:
     def probe(self) -> str:
         """Return ``"ready"``, ``"loading"`` or ``"unreachable"``, as the server is now."""
         return self.client.probe() if self.spec is not None else probe_external(self.client).state
+
+    def shared_cache(self) -> SharedCache | None:
+        """Return the KV cache that its slots share, None where each has its own, or nobody knows."""
+        return None if self.status is None else self.status.shared_cache()
 
     def process(self) -> object | None:
         """Return what tells one process of the server from the next; None where nobody knows."""
@@ -122,15 +131,21 @@ def supervised_server(
     limits = RequestLimits(
         supervised=True,
         pass_unknown=settings.pass_unknown_fields,
-        most_output=lambda: settings.max_output_tokens or status.context_size(),
+        most_output=lambda: settings.max_output_tokens or _longest_answer(status),
     )
-    slots = SharedSlots(spec.name, client.slots, sharing)
+    slots = SharedSlots(spec.name, client.slots, sharing, status.cache_tokens)
     restored = RestoredSlots(status.restored_slots, partial(unused_slots, client))
     owners = slots.owners(status.server_process, status.has_prompt_cache, restored)
     gate = slots.gate(settings.model_read_seconds, settings.max_waiting)
     constraints = ConstraintGate(data_dir, lambda: status.model_path() or settings.model_path)
     feedback = FeedbackWriter(data_dir, spec.name)
-    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, spec, status, feedback)
+    idle = IdleSlots(client, status.shared_cache)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, idle, spec, status, feedback)
+
+
+def _longest_answer(status: StatusReader) -> int | None:
+    """Return how many tokens an answer may have, None where that is decided when it has its turn, or nobody knows."""
+    return None if status.shared_cache() else status.context_size()
 
 
 def external_server(
@@ -149,7 +164,8 @@ def external_server(
     catalogue = Catalogue(client, [], other_models, StandInRule(any=settings.any_model))
     constraints = ConstraintGate(settings.data_dir, lambda: None, catalogue.is_llama_cpp)
     salts = CacheSalts(catalogue.is_vllm, sharing.several_owners)
-    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, cache_salts=salts)
+    idle = IdleSlots(client, lambda: None)
+    return ModelServerEntry(client, catalogue, limits, gate, owners, constraints, idle, cache_salts=salts)
 
 
 def unused_slots(client: ModelServerClient) -> frozenset[int]:
@@ -230,8 +246,28 @@ class ModelServers:
         return self.main.catalogue.default()
 
 
+class DeviceMemoryHealth(TypedDict):
+    """What a model server has on one card."""
+
+    id: str
+    name: str
+    bytes: int
+
+
+class MemoryHealth(TypedDict):
+    """What a model server has taken for its model, by its own words: in the machine's memory, and on each card."""
+
+    main_bytes: int | None
+    devices: list[DeviceMemoryHealth]
+
+
 class ModelServerHealth(TypedDict):
-    """The ``model_server`` object of ``/health``; ``pid`` and ``last_error`` are not for strangers."""
+    """The ``model_server`` object of ``/health``.
+
+    ``device``, ``memory``, ``pid`` and ``last_error`` are not for strangers. ``gpu_layers`` of ``layers`` lie on cards;
+    ``gpu_layers_set`` is what was asked for. ``context_size`` is what all slots have together,
+    ``request_context_size`` what one request has.
+    """
 
     state: str
     model: str | None
@@ -240,8 +276,14 @@ class ModelServerHealth(TypedDict):
     system_fingerprint: str | None
     pid: NotRequired[int | None]
     restarts: int
-    gpu_layers: str | None
+    device: NotRequired[str | None]
+    gpu_layers: int | None
+    layers: int | None
+    gpu_layers_set: str | None
+    memory: NotRequired[MemoryHealth | None]
     context_size: int | None
+    request_context_size: int | None
+    unified_cache: bool | None
     slots: dict[str, int] | None
     last_error: NotRequired[str | None]
 
@@ -256,6 +298,7 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         return _external_health(entry)
     probe, spec = entry.client.probe(), entry.spec
     status = read_status(spec.settings.data_dir, spec.name)
+    placement = (None if status is None else status.placement) or Placement()
     names = entry.catalogue.known_names()
     return {
         "state": _state(probe, status),
@@ -265,11 +308,26 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         "system_fingerprint": status.system_fingerprint if status else None,
         "pid": status.pid if status else None,
         "restarts": status.restarts if status else 0,
-        "gpu_layers": status.gpu_layers if status else None,
-        "context_size": status.context_size if status else None,
-        "slots": _slots(entry.client) if probe == "ready" else None,
+        "device": placement.device,
+        "gpu_layers": placement.gpu_layers,
+        "layers": placement.layers,
+        "gpu_layers_set": status.gpu_layers if status else None,
+        "memory": _memory(placement),
+        "context_size": status.whole_context if status else None,
+        "request_context_size": placement.request_context_size,
+        "unified_cache": placement.unified_cache,
+        "slots": count_slots(entry.client, may_sleep=spec.sleep_seconds is not None) if probe == "ready" else None,
         "last_error": status.last_error if status else None,
     }
+
+
+def _memory(placement: Placement) -> MemoryHealth | None:
+    if not placement.is_known:
+        return None
+    devices: list[DeviceMemoryHealth] = [
+        {"id": device.id, "name": device.name, "bytes": device.memory_bytes} for device in placement.devices
+    ]
+    return {"main_bytes": placement.main_memory_bytes, "devices": devices}
 
 
 def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
@@ -284,9 +342,15 @@ def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
         "system_fingerprint": None,
         "pid": None,
         "restarts": 0,
+        "device": None,
         "gpu_layers": None,
+        "layers": None,
+        "gpu_layers_set": None,
+        "memory": None,
         "context_size": None,
-        "slots": _slots(entry.client) if probe.state == "ready" else None,
+        "request_context_size": None,
+        "unified_cache": None,
+        "slots": count_slots(entry.client) if probe.state == "ready" else None,
         "last_error": probe.cause,
     }
 
@@ -301,14 +365,3 @@ def _state(probe: str, status: ModelServerStatus | None) -> str:
     if probe != "unreachable" or status is None:
         return _STATES[probe].value
     return State.UNRESPONSIVE.value if status.state is State.READY else status.state.value
-
-
-def _slots(client: ModelServerClient) -> dict[str, int] | None:
-    """Return the number of slots and of busy ones; None for engines that do not tell."""
-    try:
-        slots = client.get("/slots")
-    except ModelServerError:
-        return None
-    if not isinstance(slots, list):
-        return None
-    return {"total": len(slots), "busy": sum(bool(slot.get("is_processing")) for slot in slots)}

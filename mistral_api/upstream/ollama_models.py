@@ -26,7 +26,7 @@ from mistral_api.payload_types.ollama import (
 )
 from mistral_api.system.time_units import rfc3339
 from mistral_api.upstream.catalogue import CatalogueModel, model_not_found
-from mistral_api.upstream.model_servers import ModelServerEntry, ModelServers, model_server_health
+from mistral_api.upstream.model_servers import ModelServerEntry, ModelServerHealth, ModelServers, model_server_health
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,10 @@ class OllamaModels:
             )
             raise InvalidRequest(text, code="not_supported", param="model") from error
 
-    def running(self, *, has_gpu: bool) -> OllamaRunningModels:
+    def running(self) -> OllamaRunningModels:
         """Return the models that are loaded now."""
         ready = [(model, entry) for model, entry in self._models() if entry.probe() == "ready"]
-        return {"models": [self._running_model(model, entry, has_gpu=has_gpu) for model, entry in ready]}
+        return {"models": [self._running_model(model, entry) for model, entry in ready]}
 
     def note_wanted_context(self, wanted: int) -> None:
         """Log that a client wants a longer context than there is; once for each power of two that such a length passes.
@@ -155,10 +155,9 @@ class OllamaModels:
             "capabilities": _capabilities(entry, card, _props(entry)),
         }
 
-    def _running_model(self, model: CatalogueModel, entry: ModelServerEntry, *, has_gpu: bool) -> OllamaRunningModel:
+    def _running_model(self, model: CatalogueModel, entry: ModelServerEntry) -> OllamaRunningModel:
         card = self._card(entry)
         size = card.info.file_bytes if card else 0
-        layers = model_server_health(entry)["gpu_layers"] if has_gpu else "0"
         return {
             "name": _tagged(model.id),
             "model": _tagged(model.id),
@@ -166,7 +165,7 @@ class OllamaModels:
             "digest": _digest(card, model),
             "details": _details(card),
             "expires_at": rfc3339(datetime.now(UTC) + _NEVER),
-            "size_vram": round(size * _offloaded(layers, card)),
+            "size_vram": round(size * _offloaded_share(model_server_health(entry), card)),
             "context_length": model.context_window or 0,
         }
 
@@ -276,10 +275,7 @@ def _text(card: ModelCard | None, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _offloaded(gpu_layers: str | None, card: ModelCard | None) -> float:
-    """Return which part of a model is in the memory of a graphics card, by the layers that are there."""
-    if not gpu_layers or gpu_layers == "0":
-        return 0.0
-    if not gpu_layers.isdigit() or card is None or not card.info.layers:
-        return 1.0
-    return min(1.0, int(gpu_layers) / card.info.layers)
+def _offloaded_share(health: ModelServerHealth, card: ModelCard | None) -> float:
+    """Return which part of a model is in the memory of cards, by the layers that are there; 0 where nobody knows."""
+    layers = health["layers"] or (card.info.layers if card else None)
+    return min(1.0, (health["gpu_layers"] or 0) / layers) if layers else 0.0

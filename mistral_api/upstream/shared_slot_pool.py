@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, TypedDict
 
@@ -37,10 +38,12 @@ RESTART_SECONDS = 5.0
 class _Added(TypedDict):
     """What becomes of a generation: it has slots, or waits at ``position``, or may come back after some seconds.
 
-    ``take_until``: when it has to have taken its slots; None while it waits. ``plenty``: whether many more may wait.
+    ``take_until``: when it has to have taken its slots; None while it waits. ``crowd``: see :class:`Waiter`.
+    ``plenty``: whether many more may wait.
     """
 
     take_until: float | None
+    crowd: int
     position: int
     retry_after: float | None
     plenty: bool
@@ -87,7 +90,7 @@ class RemoteSlotPool:
         waiter.number = next(self._numbers)
         self._waiters[waiter.number] = waiter
         try:
-            added: _Added = self._ask("add", waiter.number, waiter.owner, waiter.count, refusable)
+            added: _Added = self._ask("add", waiter.number, waiter.owner, waiter.count, refusable, waiter.tokens)
         except BaseException:
             self.leave(waiter)
             raise
@@ -97,14 +100,14 @@ class RemoteSlotPool:
             return added["retry_after"]
         waiter.position = added["position"]
         if added["take_until"] is not None:  # else it may have been told of meanwhile
-            self._note_admission(waiter.number, added["take_until"])
+            self._note_admission(waiter.number, added["take_until"], added["crowd"])
         return None
 
     def leave(self, waiter: Waiter) -> None:
         self._take_back("leave", waiter)
 
-    def release(self, waiter: Waiter) -> None:
-        self._take_back("release", waiter)
+    def release(self, waiter: Waiter, *, cut_off: bool = False) -> None:
+        self._take_back("cut_off" if cut_off else "release", waiter)
 
     def seconds_until_room(self) -> float | None:
         """See :class:`SlotPool`. Nobody is asked where there was plenty of room a moment ago."""
@@ -146,6 +149,9 @@ class RemoteSlotPool:
             if waiter.waits:
                 waiter.wake()
 
+    def note_small(self) -> None:
+        self._first.tell(f"{self._prefix}.note_small")
+
     def _all(self) -> list[Waiter]:
         return list(self._waiters.copy().values())
 
@@ -160,7 +166,7 @@ class RemoteSlotPool:
             waiter.ended = True
             self._first.tell(f"{self._prefix}.{how}", waiter.number)
 
-    def _note_admission(self, number: int, take_until: float | None) -> None:
+    def _note_admission(self, number: int, take_until: float | None, crowd: int) -> None:
         """Take slots, or ask for them where it is too late to be sure of them. None: they are certain."""
         waiter = self._waiters.get(number)
         if waiter is None:  # it has just left
@@ -168,7 +174,7 @@ class RemoteSlotPool:
         if take_until is not None and self._clock() >= take_until:
             self._first.tell(f"{self._prefix}.take", number)
             return
-        waiter.admitted = True
+        waiter.admitted, waiter.crowd = True, crowd
         waiter.wake()
         if take_until is not None:
             self._first.tell(f"{self._prefix}.taken", number)
@@ -191,8 +197,9 @@ class _RemoteWaiter(Waiter):
 
     __slots__ = ("_key", "_peer", "_prefix", "taken")
 
-    def __init__(self, owner: str, slots: int, peer: Peer, prefix: str, key: int) -> None:
-        super().__init__(owner, slots)
+    def __init__(self, owner: str, need: tuple[int, int], peer: Peer, prefix: str, key: int) -> None:
+        """``need``: how many slots and how many tokens it takes. ``key``: its number in the other process."""
+        super().__init__(owner, *need)
         self._peer, self._prefix, self._key = peer, prefix, key
         # Whether the other process is known to have taken its slots.
         self.taken = False
@@ -205,7 +212,7 @@ class _RemoteWaiter(Waiter):
     def wake(self) -> None:
         refusal = self.refusal
         if self.admitted:
-            self._peer.tell(f"{self._prefix}.admitted", self._key, self.take_until)
+            self._peer.tell(f"{self._prefix}.admitted", self._key, self.take_until, self.crowd)
         elif refusal is not None:
             self._peer.tell(f"{self._prefix}.refused", self._key, refusal.message, refusal.code, refusal.retry_after)
 
@@ -222,6 +229,8 @@ class _RemoteGenerations:
         peer.handle(f"{prefix}.taken", self._note_taken)
         peer.handle(f"{prefix}.leave", self._leave)
         peer.handle(f"{prefix}.release", self._release)
+        peer.handle(f"{prefix}.cut_off", self._cut_off)
+        peer.handle(f"{prefix}.note_small", pool.note_small)
         peer.handle(f"{prefix}.room", lambda: (pool.seconds_until_room(), pool.has_plenty))
         peer.handle(f"{prefix}.positions", self._positions)
         peer.handle(f"{prefix}.give_up", self._give_up)
@@ -229,8 +238,8 @@ class _RemoteGenerations:
         peer.on_silence(self._note_silence)
         peer.on_end(self._leave_all)
 
-    def _add(self, key: int, owner: str, slots: int, refusable: bool) -> _Added:
-        waiter = _RemoteWaiter(owner, slots, self._peer, self._prefix, key)
+    def _add(self, key: int, owner: str, slots: int, refusable: bool, tokens: int) -> _Added:
+        waiter = _RemoteWaiter(owner, (slots, tokens), self._peer, self._prefix, key)
         waiter.arrived = self._clock()
         retry_after = self._pool.add(waiter, refusable=refusable)
         if retry_after is None:
@@ -241,6 +250,7 @@ class _RemoteGenerations:
                 self._leave_all()
         return {
             "take_until": waiter.take_until if waiter.admitted else None,
+            "crowd": waiter.crowd,
             "position": waiter.position,
             "retry_after": retry_after,
             "plenty": self._pool.has_plenty,
@@ -251,7 +261,7 @@ class _RemoteGenerations:
         waiter = self._waiters.get(key)
         if waiter is not None and waiter.admitted:
             waiter.taken = True
-            self._peer.tell(f"{self._prefix}.admitted", key, None)
+            self._peer.tell(f"{self._prefix}.admitted", key, None, waiter.crowd)
 
     def _note_taken(self, key: int) -> None:
         waiter = self._waiters.get(key)
@@ -270,6 +280,9 @@ class _RemoteGenerations:
 
     def _release(self, key: int) -> None:
         self._take_back(key, self._pool.release)
+
+    def _cut_off(self, key: int) -> None:
+        self._take_back(key, partial(self._pool.release, cut_off=True))
 
     def _take_back(self, key: int, give_back: Callable[[Waiter], None]) -> None:
         waiter = self._waiters.pop(key, None)

@@ -35,9 +35,17 @@ class Sharing:
 class SharedSlots:
     """Makes the gate and the table of the slots of one model server."""
 
-    def __init__(self, server_name: str, slots: int | None, sharing: Sharing) -> None:
-        """``slots``: how many there are; None where nobody knows."""
+    def __init__(
+        self,
+        server_name: str,
+        slots: int | None,
+        sharing: Sharing,
+        cache_tokens: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """``slots``: how many there are; None where nobody knows. ``cache_tokens`` returns the tokens of the cache that
+        they share, None where each has its own."""
         self._name, self._slots, self._sharing = server_name, slots, sharing
+        self._cache_tokens = cache_tokens
 
     def gate(self, longest_wait: float, most_waiting: int) -> SlotGate:
         """Return the gate to the slots. ``longest_wait``: in seconds; ``most_waiting``: in all processes together."""
@@ -45,7 +53,7 @@ class SharedSlots:
         if first is not None:
             remote = RemoteSlotPool(first, self._name, self._slots)
             return SlotGate(remote, longest_wait, catch_up=remote.catch_up)
-        pool = OwnSlotPool(self._slots, most_waiting=most_waiting)
+        pool = OwnSlotPool(self._slots, most_waiting=most_waiting, cache_tokens=self._cache_tokens)
         if hub is None:
             return SlotGate(pool, longest_wait)
         offer_slot_pool(hub, self._name, pool)

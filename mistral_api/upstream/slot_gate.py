@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 
 from mistral_api.errors import ApiError, ModelTimeout, ModelUnavailable, Unavailable
 from mistral_api.event_loop import waiting
@@ -25,6 +24,23 @@ from mistral_api.upstream.slot_pool import SlotPool
 from mistral_api.upstream.slot_queue import Waiter
 
 Release = Callable[[], None]
+
+
+class Admission:
+    """The turn of a request, until it is called at its end. Calling it again does nothing.
+
+    ``crowd``: what all that run may need of a cache that the slots share, where idle slots may have too much beside
+    that; else 0.
+    """
+
+    __slots__ = ("_call", "_pool", "_waiter", "crowd")
+
+    def __init__(self, pool: SlotPool, waiter: Waiter, call: UpstreamCall) -> None:
+        self._pool, self._waiter, self._call = pool, waiter, call
+        self.crowd = waiter.crowd
+
+    def __call__(self) -> None:
+        self._pool.release(self._waiter, cut_off=self._call.cut_off)
 
 
 def _tell_nobody(seconds: float) -> None:
@@ -61,14 +77,15 @@ class SlotGate:
         # Told how long each generation waited that had to, in seconds.
         self.on_wait: Callable[[float], None] = _tell_nobody
 
-    def enter(self, owner: str, count: int, call: UpstreamCall) -> Release:
+    def enter(self, owner: str, count: int, call: UpstreamCall, tokens: int = 0) -> Admission:
         """Return once a request that takes ``count`` slots may be sent. What is returned has to be called at its end.
 
+        ``tokens``: how much of a cache that the slots share it may come to need.
         Raises what ends the call, Unavailable (``overloaded``) where too many wait, unless the client has been promised
         an answer, ModelTimeout, and what the place of the request is refused with.
         """
         pool = self._pool
-        waiter = Waiter(owner, count if pool.size is None else min(count, pool.size))
+        waiter = Waiter(owner, count if pool.size is None else min(count, pool.size), tokens)
         waiter.arrived = self._clock()
         if self._closed:
             raise cancelled_error("shutdown")
@@ -77,7 +94,11 @@ class SlotGate:
             self._add_after_all(waiter)
         if not waiter.admitted:
             self._wait(waiter, call)
-        return partial(pool.release, waiter)
+        return Admission(pool, waiter, call)
+
+    def note_small(self) -> None:
+        """Note that no idle slot has more than its share of a cache that all share."""
+        self._pool.note_small()
 
     def require_room(self) -> None:
         """Raise Unavailable (``overloaded``) where a generation would be one too many."""

@@ -1,5 +1,11 @@
 """The slots of a model server: which generations have them, which wait for them, and how long that takes.
 
+Where the slots share one KV cache, llama.cpp ends all requests that run when it is full (``update_slots`` in
+tools/server/server-context.cpp: "Context size has been exceeded"). So a generation has its turn only when there is room
+in the cache for all tokens that it may come to need, beside those of the generations that run. One that needs much must
+not wait for ever, and must not keep all others waiting: smaller ones may go before it, but only so many, and for so
+long. After that the slots are left free until there is room for it.
+
 They are in the memory of one process (:class:`OwnSlotPool`). Where several API processes share them
 (API_PROCESSES), that is the first one's, and the others have
 :class:`mistral_api.upstream.shared_slot_pool.RemoteSlotPool`.
@@ -9,6 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -18,6 +25,14 @@ from mistral_api.upstream.slot_queue import SlotQueue, Waiter
 
 # Positions are looked at again after so long, when somebody asks.
 POSITION_SECONDS = 1.0
+# How many smaller generations go before one that has its turn and no room, for each slot that there is; and for how
+# long they do so, in seconds.
+PASSES_PER_SLOT, PASS_SECONDS = 4, 10.0
+# Of so many owners so many generations are looked at for one that is small enough.
+MOST_LOOKED_AT = 8
+# llama.cpp notices within a second, or after the batch that it computes, that nobody reads an answer any more. The
+# tokens of a generation that was cut off count for so long after it.
+LINGER_SECONDS = 3.0
 
 
 class SlotPool(Protocol):
@@ -45,8 +60,11 @@ class SlotPool(Protocol):
     def leave(self, waiter: Waiter) -> None:
         """Take back a generation that waits no longer, or that has just been admitted."""
 
-    def release(self, waiter: Waiter) -> None:
-        """Take back the slots of a generation that has ended. Later calls do nothing."""
+    def release(self, waiter: Waiter, *, cut_off: bool = False) -> None:
+        """Take back the slots of a generation that has ended. Later calls do nothing.
+
+        ``cut_off``: the model server may not know yet that it has.
+        """
 
     def seconds_until_room(self) -> float | None:
         """Return None where one more may wait, else in how many seconds it is worth coming back.
@@ -63,15 +81,32 @@ class SlotPool(Protocol):
     def wake_all(self) -> None:
         """Have all that wait in this process look at what has changed."""
 
+    def note_small(self) -> None:
+        """Note that no idle slot has more than its share of a cache that all share."""
+
 
 class OwnSlotPool:
     """The slots in the memory of this process (:class:`SlotPool`)."""
 
     def __init__(
-        self, size: int | None, *, most_waiting: int = 4096, clock: Callable[[], float] = time.monotonic
+        self,
+        size: int | None,
+        *,
+        most_waiting: int = 4096,
+        clock: Callable[[], float] = time.monotonic,
+        cache_tokens: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """``most_waiting``: how many may wait; where nobody knows of slots, how many are sent at a time."""
+        """``most_waiting``: how many may wait; where nobody knows of slots, how many are sent at a time.
+        ``cache_tokens`` returns the tokens of the cache that the slots share, None where each has its own."""
         self.size = size
+        self._cache_tokens = cache_tokens
+        # The tokens of those that were cut off, and until when they count.
+        self._lingering: deque[tuple[float, int]] = deque()
+        # Whether an idle slot may have more than its share of the cache: it may have been restored. And how many
+        # generations run that may need more.
+        self._has_large = True
+        self._large = 0
+        self._timer: threading.Timer | None = None
         self._most_waiting = most_waiting
         self._clock = clock
         self._lock = threading.Lock()
@@ -106,9 +141,9 @@ class OwnSlotPool:
                 seconds = self._seconds_until_room()
                 if seconds is not None:
                     return seconds
-            if not len(queue) and self._has_room(waiter):
+            if not len(queue) and self._has_slots(waiter) and self._has_cache(waiter):
                 queue.admit_first(waiter)
-                waiter.began = self._clock()
+                self._note_admission(waiter)
                 return None
             queue.add(waiter)
             admitted = self._admit()
@@ -124,13 +159,15 @@ class OwnSlotPool:
             admitted = self._admit()
         _wake(admitted)
 
-    def release(self, waiter: Waiter) -> None:
+    def release(self, waiter: Waiter, *, cut_off: bool = False) -> None:
         with self._lock:
             if waiter.ended:
                 return
             waiter.ended = True
             if waiter.admitted:  # else it was passed over, and ran all the same
                 self._hold_times.note(self._clock() - waiter.began)
+                if cut_off and waiter.tokens:
+                    self._lingering.append((self._clock() + LINGER_SECONDS, waiter.tokens))
             self._take_out(waiter)
             admitted = self._admit()
         _wake(admitted)
@@ -138,6 +175,9 @@ class OwnSlotPool:
     def _take_out(self, waiter: Waiter) -> None:
         """Take back what a generation has, its slots or its place in the queue. The lock is held."""
         if waiter.admitted:
+            if waiter.large:
+                waiter.large, self._has_large = False, True
+                self._large -= 1
             self._queue.free(waiter)
         elif not waiter.passed_over:
             self._queue.remove(waiter)
@@ -204,15 +244,82 @@ class OwnSlotPool:
 
     def _admit(self) -> list[Waiter]:
         """Admit those whose turn it is, as far as there are slots for them, and return them. The lock is held."""
-        admitted = []
-        while (waiter := self._queue.next()) is not None and self._has_room(waiter):
+        admitted: list[Waiter] = []
+        while (waiter := self._queue.next()) is not None and self._has_slots(waiter):
+            if not self._has_cache(waiter):
+                self._wait_for_lingering()
+                passing = self._passing(waiter)
+                if passing is None:
+                    break
+                waiter = passing
             self._queue.admit(waiter)
-            waiter.began = self._clock()
+            self._note_admission(waiter)
             admitted.append(waiter)
         return admitted
 
-    def _has_room(self, waiter: Waiter) -> bool:
+    def _note_admission(self, waiter: Waiter) -> None:
+        waiter.began = self._clock()
+        size = self._cache_tokens() if waiter.tokens else None
+        if size is None:
+            return
+        waiter.large = waiter.tokens > size // (self.size or 1) * waiter.count
+        self._large += waiter.large
+        if self._has_large or self._large:
+            waiter.crowd = self._queue.tokens + sum(tokens for _, tokens in self._lingering)
+
+    def note_small(self) -> None:
+        with self._lock:
+            self._has_large = False
+
+    def _passing(self, blocked: Waiter) -> Waiter | None:
+        """Return the one that goes before a generation which has its turn and no room in the cache. The lock is held.
+
+        None: there is none that is small enough, or enough of them have gone before.
+        """
+        now = self._clock()
+        if blocked.blocked_at is None:
+            blocked.blocked_at = now
+        is_over = blocked.passes >= PASSES_PER_SLOT * (self.size or 1) or now - blocked.blocked_at >= PASS_SECONDS
+        if is_over:
+            return None
+        for waiter in self._queue.following(MOST_LOOKED_AT):
+            if waiter is not blocked and self._has_slots(waiter) and self._has_cache(waiter):
+                blocked.passes += 1
+                return waiter
+        return None
+
+    def _has_slots(self, waiter: Waiter) -> bool:
         return self.size is None or self._queue.busy + waiter.count <= self.size
+
+    def _has_cache(self, waiter: Waiter) -> bool:
+        """Return whether the shared cache has room for what a generation may need. The lock is held.
+
+        A generation that would be alone has: the cache may have become smaller since it was asked for.
+        """
+        if not waiter.tokens:
+            return True
+        size = self._cache_tokens()
+        if size is None:
+            return True
+        now = self._clock()
+        while self._lingering and self._lingering[0][0] <= now:
+            self._lingering.popleft()
+        taken = self._queue.tokens + sum(tokens for _, tokens in self._lingering)
+        return not taken or taken + waiter.tokens <= size
+
+    def _wait_for_lingering(self) -> None:
+        """Have the queue looked at again once the tokens of those that were cut off are free. The lock is held."""
+        if self._lingering and self._timer is None:
+            seconds = max(0.0, self._lingering[0][0] - self._clock())
+            self._timer = threading.Timer(seconds, self._look_again)
+            self._timer.name, self._timer.daemon = "cut-off-tokens", True
+            self._timer.start()
+
+    def _look_again(self) -> None:
+        with self._lock:
+            self._timer = None
+            admitted = self._admit()
+        _wake(admitted)
 
 
 def _wake(waiters: list[Waiter]) -> None:

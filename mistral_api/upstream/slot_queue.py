@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
 from operator import attrgetter
 
 from mistral_api.errors import ApiError
@@ -21,6 +23,11 @@ _MOST_OUTDATED = 64
 class Waiter:
     """A generation that takes ``count`` slots, from its arrival to its end.
 
+    ``tokens``: how much of the cache that all slots share it may come to need; 0 where it needs none of it, or each
+    slot has a cache of its own. ``blocked_at``: since when it has its turn without room for its tokens; ``passes``: how
+    many smaller ones went before it since. ``crowd``: what all that run may need, with it, where idle slots may have
+    too much beside that when it has its turn; else 0. ``large``: whether it runs, and may need more than the share of
+    its slots.
     ``signal`` is set when it has them, or when what it waits for has changed otherwise. ``position``: how many
     generations have their turn until it has its own, as far as that was known when it was last looked at.
     """
@@ -29,20 +36,28 @@ class Waiter:
         "admitted",
         "arrived",
         "began",
+        "blocked_at",
         "count",
+        "crowd",
         "ended",
+        "large",
         "number",
         "owner",
         "passed_over",
+        "passes",
         "position",
         "refusal",
         "signal",
+        "tokens",
     )
 
-    def __init__(self, owner: str, count: int) -> None:
-        self.owner, self.count = owner, count
+    def __init__(self, owner: str, count: int, tokens: int = 0) -> None:
+        self.owner, self.count, self.tokens = owner, count, tokens
+        self.blocked_at: float | None = None
+        self.passes = self.crowd = 0
         # Whether it has got its slots; and whether it has given them back, or waits no longer.
         self.admitted = self.ended = False
+        self.large = False
         # Whether it is not in the queue at present, because its process does not answer.
         self.passed_over = False
         self.number = self.position = 0
@@ -97,6 +112,8 @@ class SlotQueue:
         self._length = 0
         # Slots that are taken, and slots that are waited for.
         self.busy = self.wanted = 0
+        # Tokens of the shared cache that those with slots may come to need.
+        self.tokens = 0
 
     def __len__(self) -> int:
         """How many generations wait."""
@@ -145,6 +162,11 @@ class SlotQueue:
             heapq.heappop(self._turns)
         return None
 
+    def following(self, most: int) -> Iterator[Waiter]:
+        """Yield some that wait: of the owners whose turn comes first the first ones, ``most`` of each kind."""
+        for owner in heapq.nsmallest(most, self._waiting.values(), key=_Owner.turn):
+            yield from islice(owner.waiting, most)
+
     def admit(self, waiter: Waiter) -> None:
         """Give a generation that waits its slots."""
         self._give_slots(waiter, self._owners[waiter.owner])
@@ -164,6 +186,7 @@ class SlotQueue:
         owner.last_admission = self._admissions
         owner.running += waiter.count
         self.busy += waiter.count
+        self.tokens += waiter.tokens
         waiter.admitted = True
 
     def remove(self, waiter: Waiter) -> None:
@@ -181,6 +204,7 @@ class SlotQueue:
         """Take back the slots of a generation that has ended."""
         owner = self._owners[waiter.owner]
         self.busy -= waiter.count
+        self.tokens -= waiter.tokens
         owner.running -= waiter.count
         self._note_change(waiter.owner, owner)
 

@@ -1,4 +1,4 @@
-"""``/v1/models``: OpenAI's model list and object, with the context window and the state."""
+"""``/v1/models``: OpenAI's model list and object, with context window, state and modalities."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from typing import TypedDict
 
 from flask import Blueprint
 
-from mistral_api.upstream.catalogue import CatalogueModel, model_not_found
+from mistral_api.upstream.catalogue import CatalogueModel, Modalities, model_not_found
 from mistral_api.web.request import services
 
 blueprint = Blueprint("models", __name__, url_prefix="/v1/models")
 
 
+class ModelArchitecture(TypedDict):
+    """What a model takes and makes, in the shape of llama.cpp and of OpenRouter."""
+
+    input_modalities: list[str]
+    output_modalities: list[str]
+
+
 class ModelBody(TypedDict):
-    """One model, in OpenAI's shape (``Model``) and with two fields of ours."""
+    """One model, in OpenAI's shape (``Model``) and with three fields of ours."""
 
     id: str
     object: str
@@ -21,6 +28,7 @@ class ModelBody(TypedDict):
     owned_by: str
     context_window: int | None
     state: str
+    architecture: ModelArchitecture | None
 
 
 @blueprint.get("")
@@ -46,6 +54,7 @@ def retrieve_model(model_id: str) -> ModelBody:
 
 
 def _model_body(model: CatalogueModel, state: str) -> ModelBody:
+    modalities = model.modalities
     return {
         "id": model.id,
         "object": "model",
@@ -53,4 +62,9 @@ def _model_body(model: CatalogueModel, state: str) -> ModelBody:
         "owned_by": model.owned_by,
         "context_window": model.context_window,
         "state": state,
+        "architecture": None if modalities is None else _architecture(modalities),
     }
+
+
+def _architecture(modalities: Modalities) -> ModelArchitecture:
+    return {"input_modalities": list(modalities.input), "output_modalities": list(modalities.output)}

@@ -10,6 +10,8 @@ from flask import Blueprint, request
 
 from mistral_api.analytics.periods import TimeWindow
 from mistral_api.analytics.usage_stats import UsageStats, usage_stats
+from mistral_api.control.attention import Attention
+from mistral_api.control.status import read_status
 from mistral_api.database.probe import DatabaseHealth
 from mistral_api.database.tables.usage import ALL_OWNERS
 from mistral_api.embedded.postgres import EmbeddedHealth
@@ -20,6 +22,13 @@ from mistral_api.security.api_key import ADMIN
 from mistral_api.services import Services
 from mistral_api.upstream.model_servers import ModelServerEntry, ModelServerHealth, model_server_health
 from mistral_api.version import VERSION
+from mistral_api.web.attention import (
+    attention_to_model_servers,
+    attention_to_processes,
+    attention_to_records,
+    public_attention,
+    sorted_attention,
+)
 from mistral_api.web.database_session import database_session
 from mistral_api.web.request import caller, services
 from mistral_api.wire import StatsQuery, load
@@ -28,7 +37,7 @@ blueprint = Blueprint("health", __name__, url_prefix="/health")
 stats_blueprint = Blueprint("stats", __name__, url_prefix="/v1/stats")
 _QUERY = StatsQuery()
 # Details that help an attacker more than a stranger who wants to know whether the server works.
-_PRIVATE = ("pid", "last_error")
+_PRIVATE = ("pid", "last_error", "device", "memory")
 
 
 class RecordingHealth(TypedDict):
@@ -41,7 +50,7 @@ class RecordingHealth(TypedDict):
 
 
 class HealthBody(TypedDict):
-    """The body of ``/health``. ``gpu`` has the fields of a GpuReading."""
+    """The body of ``/health``. ``attention``: most urgent first. ``gpu`` has the fields of a GpuReading."""
 
     status: str
     version: str
@@ -52,6 +61,7 @@ class HealthBody(TypedDict):
     database: DatabaseHealth
     embedded_postgres: EmbeddedHealth | None
     recording: RecordingHealth
+    attention: list[Attention]
     gpu: list[JsonObject]
 
 
@@ -76,6 +86,12 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
     embeds = embedding_server is None or embedding_server["state"] == "ready"
     usable = database["status"] == "ok" and database["schema"] == "current"
     complete = usable and recording.healthy and embeds and (processes is None or processes["status"] == "ok")
+    attention = sorted_attention(
+        [None if entry.spec is None else read_status(services.settings.data_dir, entry.name) for entry in servers.all],
+        attention_to_model_servers(model_server, embedding_server),
+        attention_to_records(recording, database, embedded),
+        attention_to_processes(processes),
+    )
     status = "unavailable" if not serving else ("ok" if complete else "degraded")
     return HealthReport(
         serving,
@@ -94,6 +110,7 @@ def health_of(services: Services, *, details: bool) -> HealthReport:
                 "oldest_pending_seconds": recording.oldest_pending_seconds,
                 "rejected": recording.rejected,
             },
+            "attention": attention if details else public_attention(attention),
             "gpu": [dataclasses.asdict(reading) for reading in services.gpu_monitor.read()],
         },
     )

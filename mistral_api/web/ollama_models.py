@@ -35,8 +35,7 @@ def list_models() -> Response:
 @blueprint.get("/ps")
 def list_running() -> Response:
     """The models that are loaded."""
-    has_gpu = bool(services().gpu_monitor.read())
-    return json_response(services().ollama_models.running(has_gpu=has_gpu))
+    return json_response(services().ollama_models.running())
 
 
 @blueprint.post("/show")

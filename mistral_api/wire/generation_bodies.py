@@ -141,6 +141,7 @@ RANKING = Component(
     "Ranking",
     Object(required(object=Constant("list"), model=Text(), results=Array(_RANK), usage=_INPUT_USAGE)),
 )
+_ARCHITECTURE = Object(required(input_modalities=Array(Text()), output_modalities=Array(Text())))
 MODEL = Component(
     "Model",
     Object(
@@ -151,6 +152,7 @@ MODEL = Component(
             owned_by=Text(),
             context_window=Nullable(COUNT),
             state=Text(),
+            architecture=Nullable(_ARCHITECTURE),
         )
     ),
 )

@@ -7,10 +7,9 @@ from mistral_api.wire.shapes import (
     ANYTHING,
     COUNT,
     UNIX_SECONDS,
-    AnyOf,
+    Boolean,
     Component,
     Constant,
-    Integer,
     Nullable,
     Number,
     Shape,
@@ -33,11 +32,39 @@ MODEL_SERVER_HEALTH = Component(
             engine_version=Nullable(Text()),
             system_fingerprint=Nullable(Text()),
             restarts=COUNT,
-            gpu_layers=Nullable(AnyOf(Integer(), Text()).with_schema({"type": ["integer", "string"]})),
+            gpu_layers=Nullable(COUNT),
+            layers=Nullable(COUNT),
+            gpu_layers_set=Nullable(Text()),
             context_size=Nullable(COUNT),
+            request_context_size=Nullable(COUNT),
+            unified_cache=Nullable(Boolean()),
             slots=Nullable(Object(required(total=COUNT, busy=COUNT))),
         ),
-        optional(pid=Nullable(COUNT), last_error=Nullable(Text())),
+        optional(
+            device=Nullable(Text()),
+            memory=Nullable(
+                Object(
+                    required(
+                        main_bytes=Nullable(COUNT),
+                        devices=Array(Object(required(id=Text(), name=Text(), bytes=COUNT))),
+                    )
+                )
+            ),
+            pid=Nullable(COUNT),
+            last_error=Nullable(Text()),
+        ),
+    ),
+)
+ATTENTION = Component(
+    "Attention",
+    Object(
+        required(
+            code=Text(),
+            level=StringEnum("failure", "warning", "notice"),
+            message=Text(),
+            command=Nullable(Text()),
+            documentation=Nullable(Text()),
+        )
     ),
 )
 HEALTH = Component(
@@ -73,6 +100,7 @@ HEALTH = Component(
                     rejected=Nullable(COUNT),
                 )
             ),
+            attention=Array(ATTENTION),
             gpu=Array(Object(_CARD, required(**dict.fromkeys(_CARD_FIGURES, _FIGURE)))),
         )
     ),

@@ -163,3 +163,19 @@ def test_hanging_gpu_driver_delays_a_reading_only_once_and_is_logged(nvml: FakeN
         nvml.configure(hang=1)
         assert reader.readings() == []
         assert reader.end() < PATIENCE + 5
+
+
+def test_driver_says_what_it_can_compute_and_a_lost_card_is_left_out(nvml: FakeNvml) -> None:
+    with _running_reader(nvml, patience=PATIENCE) as reader:
+        nvml.configure(cards=2, cuda=13020, capability=120)
+        cards = [["NVIDIA Imaginary 0", [12, 0]], ["NVIDIA Imaginary 1", [12, 0]]]
+        assert reader.ask("driver") == {"version": "575.00", "cuda": [13, 2], "cards": cards}
+        nvml.configure(cards=2, lost=1)
+        assert reader.ask("driver") == {"version": "575.00", "cuda": [12, 8], "cards": [["NVIDIA Imaginary 0", [8, 6]]]}
+        nvml.configure(driver=0)
+        assert reader.ask("driver") is None
+        nvml.configure(hang=1)
+        assert reader.ask("driver") is None
+        assert reader.ask("log")[-1] == f"WARNING the NVIDIA driver has not answered for {PATIENCE:g} s"
+        nvml.configure()
+        assert reader.end() < PATIENCE + 5

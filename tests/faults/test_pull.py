@@ -320,9 +320,33 @@ def test_printed_env_lines_are_read_back_by_dotenv(tmp_path: Path) -> None:
     assert dotenv_values(env) == {
         "MODEL_PATH": str(pulled.path),
         "MODEL_ALIAS": "mistral-7b-instruct",
-        "CONTEXT_SIZE": "8192",
-        "PARALLEL": "1",
+        "CONTEXT_SIZE": "32768",
         "GPU_LAYERS": "auto",
     }
-    assert "19 on a card of 4 GB, 32 on a card of 6 GB, all on a card of 8 GB" in env.read_text()
+    assert "12 on a card of 4 GB, 20 on a card of 6 GB, 28 on a card of 8 GB" in env.read_text()
     assert len(env_lines(parse_source(f"{REPO}:m.gguf"), pulled)) == 2
+
+
+def test_projector_of_a_repository_is_pulled_beside_its_model_under_a_name_of_its_own(
+    hub: ModelHub, tmp_path: Path
+) -> None:
+    projector = random_model(9, 2000)
+    hub.files |= {f"{REPO}/mmproj-{kind}.gguf": projector for kind in ("BF16", "F16", "F32")}
+    pulled, _ = pull_from(hub, tmp_path, with_projector=True)
+    path = tmp_path / "mmproj-someone_model-F16.gguf"
+    assert pulled.projector == PullResult(path, len(projector))
+    assert path.read_bytes() == projector
+    assert [each.path.partition("?")[0].rpartition("/")[2] for each in hub.storage_requests] == [
+        "mmproj-F16.gguf",
+        "m.gguf",
+    ]
+    lines = env_lines(parse_source(f"{REPO}:m.gguf"), pulled)
+    assert lines[-1] == f"LLAMA_ARG_MMPROJ={path}"
+    assert env_lines(parse_source(f"{REPO}:mmproj-F16.gguf"), pulled) == [f"LLAMA_ARG_MMPROJ={pulled.path}"]
+
+
+def test_model_is_pulled_where_the_hub_does_not_tell_whether_it_has_a_projector(hub: ModelHub, tmp_path: Path) -> None:
+    hub.fault = "bad-listing"
+    pulled, shown = pull_from(hub, tmp_path, with_projector=True)
+    assert (pulled.path.read_bytes(), pulled.projector) == (CONTENT, None)
+    assert any(sentence.startswith("Whether the model has a projector") for sentence in shown.sentences)

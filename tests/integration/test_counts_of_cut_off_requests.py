@@ -15,7 +15,7 @@ import pytest
 import requests
 from openai import OpenAI
 
-from mistral_api.embedded.engine.__main__ import LARGEST_CPU_BATCH
+from mistral_api.embedded.engine.parameters import LARGEST_CPU_BATCH
 from tests.support.engine_counts import EngineCounts, engine_counts, most_generated, most_processed
 from tests.support.processes import Server, wait_for
 from tests.support.raw_requests import send_request

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mistral_api.downloads import continued_download
+from mistral_api.downloads import continued_download, download_folder
 from mistral_api.engine_builds.build_store import CPU, BuildStore, packaged_version
 from mistral_api.engine_builds.devices import list_devices
 from mistral_api.engine_builds.installation import Installed, Installer, NotInstalled
@@ -41,9 +43,7 @@ def _left(data_dir: Path) -> list[str]:
     return sorted(path.name for path in (data_dir / "engines").glob("*") if path.name != ".pull")
 
 
-@pytest.mark.parametrize("fault", ["", "json", "cut"])
-def test_card_gets_its_build_and_the_engine_computes_on_it(index: EngineIndex, tmp_path: Path, fault: str) -> None:
-    index.faults = {fault}
+def test_card_gets_its_build_and_the_engine_computes_on_it(index: EngineIndex, tmp_path: Path) -> None:
     index.add("cu128", packaged_version(), filling=100_000)
     installed = _install(index, tmp_path)
     assert (installed.build.variant, [device.name for device in installed.devices]) == ("cu128", [CARD])
@@ -100,12 +100,53 @@ def test_wheel_of_another_version_is_none(index: EngineIndex, tmp_path: Path) ->
 
 
 def _expect_refusal(index: EngineIndex, data_dir: Path, sentence: str) -> None:
-    """Nothing is installed, and nothing is left of the attempt."""
+    """Nothing is installed, nothing is left of the attempt, and it is not due again."""
     with pytest.raises(NotInstalled, match=sentence):
         _install(index, data_dir)
-    assert BuildStore(data_dir).chosen().variant == CPU
-    assert _left(data_dir) == []
+    store = BuildStore(data_dir)
+    assert store.chosen().variant == CPU
+    assert re.search(sentence, store.choice().problem)
+    assert not store.is_due()
+    assert _left(data_dir) == ["choice.json"]
     assert not list((data_dir / "engines" / ".pull").glob("*.part"))
+
+
+def test_index_that_is_away_is_asked_once(tmp_path: Path) -> None:
+    display = RecordingDisplay()
+    installer = Installer(BuildStore(tmp_path), WheelIndex("http://127.0.0.1:9"), display)
+    machine = Machine("Linux", "x86_64", (2, 36), NvidiaDriver("610.0", (13, 2), RTX_3050.cards))
+    with pytest.raises(NotInstalled, match=r"^127\.0\.0\.1:9 cannot be reached \(.*does it need HTTPS_PROXY\?$"):
+        installer.install(Kind.AUTO, machine)
+    assert display.sentences == ["NVIDIA GeForce RTX 3050: looking for the engine's build cu132 at 127.0.0.1:9 ..."]
+
+
+def test_card_that_no_build_runs_on_is_said_and_no_card_is_not(index: EngineIndex, tmp_path: Path) -> None:
+    old = Machine("Linux", "x86_64", (2, 36), NvidiaDriver("470.0", (11, 4), RTX_3050.cards))
+    with pytest.raises(NotInstalled, match=r"it needs a driver for CUDA 12\.0, and 470\.0 is for 11\.4"):
+        _install(index, tmp_path, machine=old)
+    assert _install(index, tmp_path, machine=Machine("Linux", "x86_64", (2, 36))).build.variant == CPU
+    assert BuildStore(tmp_path).choice().problem == ""
+    assert index.requests == []
+
+
+def test_build_in_use_stays_until_the_engine_is_started_again(index: EngineIndex, tmp_path: Path) -> None:
+    index.add("cu128", packaged_version())
+    _install(index, tmp_path)
+    store = BuildStore(tmp_path)
+    Installer(store, WheelIndex(index.url), RecordingDisplay(), in_use=True).install(Kind.CPU, WITH_CARD)
+    assert store.chosen().variant == CPU
+    assert len(store.installed()) == 1
+    store.remove_unused()
+    assert store.installed() == []
+
+
+def test_disk_without_room_for_the_build_is_named(
+    index: EngineIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add("cu128", packaged_version(), filling=1_000_000)
+    free = shutil.disk_usage(tmp_path)._replace(free=download_folder.SPARE_BYTES + 10_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: free)
+    _expect_refusal(index, tmp_path, "are still to come, but the disk of .* has 256.0 MiB free")
 
 
 def test_interrupted_download_goes_on_where_it_was(index: EngineIndex, tmp_path: Path) -> None:

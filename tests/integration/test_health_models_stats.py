@@ -25,6 +25,10 @@ def test_health_reports_the_state_of_every_component(server: Server, http: reque
     assert (model_server["engine"], model_server["restarts"], model_server["context_size"]) == ("bundled", 0, 8192)
     assert model_server["slots"] == {"total": 4, "busy": 0}
     assert model_server["pid"] > 0
+    assert (model_server["device"], model_server["gpu_layers"], model_server["memory"]["devices"]) == ("cpu", 0, [])
+    assert model_server["memory"]["main_bytes"] > 100 << 20
+    assert model_server["request_context_size"] == (8192 if model_server["unified_cache"] else 2048)
+    assert body["attention"] == []
     assert (body["database"]["status"], body["database"]["schema"]) == ("ok", "current")
     assert body["database"]["latency_ms"] > 0
     assert sorted(body["recording"]) == ["oldest_pending_seconds", "pending", "rejected", "status"]
@@ -40,8 +44,7 @@ def test_liveness_and_readiness_report_only_a_status(server: Server, http: reque
 
 def test_health_hides_process_ids_from_callers_behind_a_proxy(server: Server, http: requests.Session) -> None:
     body = http.get(f"{server.url}/health", headers={"X-Forwarded-For": "192.0.2.1"}, timeout=10).json()
-    assert "pid" not in body["model_server"]
-    assert "last_error" not in body["model_server"]
+    assert not body["model_server"].keys() & {"pid", "last_error", "device", "memory"}
 
 
 def test_models_are_listed_with_context_window_and_state(server: Server, http: requests.Session) -> None:

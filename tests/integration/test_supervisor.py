@@ -25,7 +25,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signal"
 
 @posix
 def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) -> None:
-    with running_supervisor(data_dir, MODEL_ALIAS="mine,other") as running:
+    with running_supervisor(data_dir, MODEL_ALIAS="mine,other", GPU_LAYERS="20") as running:
         first = running.wait_ready()
         assert (first.engine, first.model, first.parallel) == ("bundled", "mine", 4)
         assert (first.architecture, first.quantization, first.model_context) == ("llama", "Q4_1", 8192)
@@ -37,6 +37,12 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
         wait_for(lambda: "listening" in Path(first.log_path).read_text(), "a word of it in the log")
         shown = run_supervisor_to_end(data_dir, "status", "--json")
         assert (shown.returncode, json.loads(shown.stdout)["state"]) == (0, "ready")
+        # The processor computes, whatever layers were asked for.
+        placement = first.placement
+        assert placement is not None
+        assert (placement.device, placement.gpu_layers, placement.context_size) == ("cpu", 0, 8192)
+        assert placement.request_context_size == props["default_generation_settings"]["n_ctx"]
+        assert "GPU layers 0 (set: 20), " in run_supervisor_to_end(data_dir, "status").stdout
         refused = run_supervisor_to_end(data_dir)
         assert refused.returncode == 2
         assert "another supervisor runs" in refused.stderr
@@ -45,6 +51,7 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
         os.kill(first.pid, signal.SIGKILL)
         second = running.wait_ready(restarts=1)
         assert second.pid != first.pid
+        assert second.placement == placement
         assert second.last_error == "the model server ended with signal 9"
         assert [restart.reason for restart in second.last_restarts] == ["the model server ended with signal 9"]
 

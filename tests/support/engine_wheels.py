@@ -11,10 +11,14 @@ import hashlib
 import io
 import json
 import sysconfig
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from mistral_api.engine_builds.build_store import BuildStore, Choice, packaged_version
+from mistral_api.engine_builds.variants import Kind
 from tests.support.http_stub import StubHandler, http_stub
 
 CARD = "NVIDIA Imaginary 0"
@@ -40,7 +44,23 @@ _module.get_device_info = _devices
 _CRASHES = "import os\nos.abort()\n"
 _NO_CARD = _STAND_IN.replace("_module.get_device_info = _devices\n", "")
 _NEEDS_LIBRARY = 'raise ImportError("libcudart.so.13: cannot open shared object file: No such file or directory")\n'
-PACKAGES = {"works": _STAND_IN, "crashes": _CRASHES, "finds-no-card": _NO_CARD, "needs-library": _NEEDS_LIBRARY}
+_CRASHES_AT_LOAD = f"""{_STAND_IN}
+
+def _load(_params):
+    import os
+    os.write(2, b"CUDA error: no kernel image is available for execution on the device\\n")
+    os.abort()
+
+
+_module.Server = _load
+"""
+PACKAGES = {
+    "works": _STAND_IN,
+    "crashes": _CRASHES,
+    "crashes-at-load": _CRASHES_AT_LOAD,
+    "finds-no-card": _NO_CARD,
+    "needs-library": _NEEDS_LIBRARY,
+}
 
 
 def wheel_name(version: str, platform: str | None = None) -> str:
@@ -68,6 +88,19 @@ def wheel_bytes(version: str, behaviour: str = "works", filling: int = 0) -> byt
     return packed.getvalue()
 
 
+def install_build(data_dir: Path, behaviour: str = "works", version: str | None = None) -> Path:
+    """Put a build where an installation leaves it, as the chosen one; return its folder."""
+    version = version or packaged_version()
+    store = BuildStore(data_dir)
+    with store.unpacking() as unpacked:
+        (unpacked / "xllamacpp").mkdir()
+        (unpacked / "xllamacpp" / "__init__.py").write_text(PACKAGES[behaviour])
+        kept = store.keep(unpacked, "cu128", version)
+    store.remember(Choice(Kind.AUTO, kept.variant, version))
+    assert kept.folder is not None
+    return kept.folder
+
+
 def _record_hash(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
@@ -78,7 +111,7 @@ class EngineIndex:
 
     ``faults``: ``cut`` ends the connection after half of what is left, once; ``wrong-hash`` states another hash;
     ``no-hash`` states none; ``json`` answers pages as JSON; ``broken`` answers them with status 503; ``page`` sends a
-    page instead of a wheel.
+    page instead of a wheel; ``stall`` sends the first half of one and then nothing.
     """
 
     wheels: dict[str, bytes] = field(default_factory=dict)
@@ -140,6 +173,12 @@ class _Handler(StubHandler):
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self._begin(206 if asked else 200, headers)
         if self.command == "HEAD":
+            return
+        if "stall" in self.index.faults:
+            self.wfile.write(part[: len(part) // 2])
+            while "stall" in self.index.faults:
+                time.sleep(0.02)
+            self.close_connection = True
             return
         if "cut" in self.index.faults:
             self.index.faults.discard("cut")

@@ -9,6 +9,8 @@
  *   power 0            the cards do not tell their power
  *   old 1              a driver that knows only the first version of the memory's figures
  *   new 1              a driver that knows only the second version of the temperature
+ *   cuda 12080         the newest CUDA of the driver, as NVML writes it: 12080 is 12.8
+ *   capability 86      the compute capability of every card, 8.6
  *   lost 1             the last card falls off the bus: gone until NVML is closed and opened again without this
  *   hang 1             calls do not come back while this stands
  */
@@ -88,6 +90,22 @@ int nvmlShutdown(void)
     return code;
 }
 
+int nvmlSystemGetDriverVersion(char *version, unsigned length)
+{
+    int code = usable();
+    if (code == SUCCESS && snprintf(version, length, "575.00") >= (int)length)
+        return INSUFFICIENT_SIZE;
+    return code;
+}
+
+int nvmlSystemGetCudaDriverVersion_v2(int *version)
+{
+    int code = usable();
+    if (code == SUCCESS)
+        *version = says("cuda", 12080);
+    return code;
+}
+
 int nvmlDeviceGetCount_v2(unsigned *count)
 {
     int code = usable();
@@ -110,6 +128,16 @@ int nvmlDeviceGetName(Device card, char *name, unsigned length)
     int code = usable_card(card);
     if (code == SUCCESS && snprintf(name, length, "NVIDIA Imaginary %d", card->index) >= (int)length)
         return INSUFFICIENT_SIZE;
+    return code;
+}
+
+int nvmlDeviceGetCudaComputeCapability(Device card, int *major, int *minor)
+{
+    int code = usable_card(card);
+    if (code == SUCCESS) {
+        *major = says("capability", 86) / 10;
+        *minor = says("capability", 86) % 10;
+    }
     return code;
 }
 

@@ -1,8 +1,9 @@
 """``python -m tests.support.gpu_reader_process PATIENCE RETRY_SECONDS``: a line of JSON for each command read.
 
 Commands: ``read`` returns the readings and the seconds they took, ``memory`` the total and free memory of all GPUs,
-``log`` all lines logged so far. A driver counts as hanging after twice PATIENCE seconds. At the end of its input the
-program closes the monitor, for which it waits PATIENCE seconds at most, and reports the seconds that took.
+``driver`` what NVIDIA's driver says of itself, ``log`` all lines logged so far. A driver counts as hanging after twice
+PATIENCE seconds. At the end of its input the program closes the monitor, for which it waits PATIENCE seconds at most,
+and reports the seconds that took.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from typing import Any
 
 from mistral_api.hardware import gpu
+from mistral_api.hardware.drivers import read_nvidia_driver
 from mistral_api.hardware.gpu import GpuMonitor, total_memory
 
 
@@ -33,6 +35,9 @@ def _answer(command: str, monitor: GpuMonitor, log_lines: _LogLines) -> Any:
     if command == "memory":
         memory = total_memory(monitor.cards())
         return memory and dataclasses.asdict(memory)
+    if command == "driver":
+        driver = read_nvidia_driver(float(sys.argv[1]))
+        return driver and dataclasses.asdict(driver)
     began = time.monotonic()
     readings = [dataclasses.asdict(reading) for reading in monitor.read()]
     return {"readings": readings, "seconds": time.monotonic() - began}

@@ -61,11 +61,14 @@ def pull_from(
     source: str = f"{REPO}:m.gguf",
     revision: str = "main",
     display: RecordingDisplay | None = None,
+    *,
+    with_projector: bool = False,
 ) -> tuple[PullResult, RecordingDisplay]:
     """Pull a model from the hub into a folder, and return the result and the display."""
     display, client = display or RecordingDisplay(), Hub(hub.url)
     try:
-        return Puller(client, folder, display).pull(parse_source(source, revision=revision)), display
+        puller = Puller(client, folder, display)
+        return puller.pull(parse_source(source, revision=revision), with_projector=with_projector), display
     finally:
         client.close()
 

@@ -110,7 +110,9 @@ def clean_environment(**settings: str) -> dict[str, str]:
     }
     # One thread each: engines of parallel tests would otherwise compete for the same cores.
     schema = {"DATABASE_SCHEMA": SCHEMA} if SCHEMA else {}
-    return inherited | {"PYTHONUNBUFFERED": "1", "THREADS": "1"} | schema | settings
+    # A machine with a card must not fetch the engine's build for it in each test: nobody listens on that port.
+    ours = {"PYTHONUNBUFFERED": "1", "THREADS": "1", "ENGINE_INDEX_URL": "http://127.0.0.1:9"}
+    return inherited | ours | schema | settings
 
 
 def read_key(data_dir: Path, server_name: str = MAIN_SERVER) -> str:

@@ -125,7 +125,7 @@ def test_supervisor_that_cannot_be_started_is_tried_again(
     starts = Starts(failures=1)
     monkeypatch.setattr(subprocess, "Popen", starts)
     monkeypatch.setattr(supervisor_process, "RESPAWN_SECONDS", 0.01)
-    supervisor = SupervisorProcess(Settings(), retry_gpu=True)
+    supervisor = SupervisorProcess(Settings(), ["--retry-gpu"])
     with caplog.at_level(logging.ERROR):
         supervisor.start()
         supervisor.require_alive()

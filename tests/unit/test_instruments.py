@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from mistral_api.control.status import ModelServerStatus, State
 from mistral_api.metrics.instruments import MAX_CODES, Instruments
 from mistral_api.metrics.server_state import memory_step
 from mistral_api.observability.finished_request import FinishedRequest
 from mistral_api.settings import Settings
+from tests.support.model_server_status import make_status
 
 CHAT = FinishedRequest(
     request_id="1", method="POST", route="/v1/chat/completions", path="/v1/chat/completions", status=200,
@@ -74,10 +74,5 @@ def test_codes_beyond_the_bound_are_counted_together() -> None:
     ],
 )
 def test_memory_step_says_what_was_given_up(changes: dict[str, object], step: int) -> None:
-    status = ModelServerStatus(
-        state=State.READY, since=0, supervisor_pid=1, supervisor_started=0, engine="bundled", model="m", model_path="",
-        url="", gpu_layers="20", context_size=8192, batch_size=1, threads=1, parallel=1, log_path="",
-        memory_step="lower" if changes else None,
-    )  # fmt: skip
-    changed = ModelServerStatus.from_json(replace(status, **changes).to_json())  # type: ignore[arg-type] # any field
+    changed = make_status(memory_step="lower" if changes else None, **changes)
     assert memory_step(changed, Settings(gpu_layers="20", context_size=8192)) == step

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mistral_api.control.server_spec import main_server_spec
+from mistral_api.engine_builds.build_store import Build
 from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
-from mistral_api.supervisor.engine import Engine
+from mistral_api.supervisor.engine import Engine, bundled_engine
 from mistral_api.supervisor.memory_fallback import MemoryFallback, MemoryStep, requested_step
 from mistral_api.supervisor.memory_fit import RememberedStep, memory_fits_file
 from mistral_api.supervisor.memory_shortage import MemoryShortage, count_oom_kills, find_shortage, killed_for_memory
@@ -142,6 +143,11 @@ def test_memory_step_is_remembered_until_settings_engine_or_model_change(tmp_pat
     ):
         assert RememberedStep(main_server_spec(other), model, ENGINE).recall() is None
     assert RememberedStep(main_server_spec(settings), model, Engine("bundled", ())).recall() is None
+    for_cpu, for_card = bundled_engine(Build("cpu", "1")), bundled_engine(Build("cu128", "1", tmp_path))
+    RememberedStep(main_server_spec(settings), model, for_cpu).remember(MemoryStep("13", 8192))
+    assert RememberedStep(main_server_spec(settings), model, for_cpu).recall() is not None
+    assert RememberedStep(main_server_spec(settings), model, for_card).recall() is None
+    RememberedStep(main_server_spec(settings), model, ENGINE).remember(MemoryStep("13", 8192))
     os.utime(model.path, ns=(1, 1))
     assert RememberedStep(main_server_spec(settings), model, ENGINE).recall() is None
 

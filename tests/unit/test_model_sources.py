@@ -6,6 +6,7 @@ import pytest
 
 from mistral_api.downloads.errors import DownloadError
 from mistral_api.model_files.known_models import KNOWN_MODELS, ModelSource, parse_source
+from mistral_api.model_files.projectors import choose_projector
 
 
 def test_known_model_name_gives_the_default_or_requested_quantisation() -> None:
@@ -69,3 +70,25 @@ def test_model_source_without_a_file_is_refused(given: str) -> None:
 def test_quantisation_is_refused_for_unknown_models() -> None:
     with pytest.raises(DownloadError, match="--quant goes with"):
         parse_source("a/b:c.gguf", "Q4_K_M")
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen", "saved"),
+    [
+        (["a.gguf", "mmproj-BF16.gguf", "mmproj-F16.gguf"], "mmproj-F16.gguf", "mmproj-me_eyes-F16.gguf"),
+        (["eyes-BF16-mmproj.gguf", "q/a.gguf"], "eyes-BF16-mmproj.gguf", "mmproj-me_eyes-BF16.gguf"),
+        (["mmproj-F16.gguf", "q/mmproj-model-q8_0.gguf"], "q/mmproj-model-q8_0.gguf", "mmproj-me_eyes-Q8_0.gguf"),
+        (["mmproj.gguf"], "mmproj.gguf", "mmproj-me_eyes-other.gguf"),
+    ],
+)
+def test_projector_is_that_of_the_models_folder_and_of_a_type_that_every_card_knows(
+    files: list[str], chosen: str, saved: str
+) -> None:
+    projector = choose_projector(parse_source("me/eyes-GGUF:q/a.gguf"), files)
+    assert projector is not None
+    assert (projector.file, projector.name) == (chosen, saved)
+
+
+def test_projector_itself_has_none_and_neither_has_a_repository_without_one() -> None:
+    assert choose_projector(parse_source("me/eyes-GGUF:mmproj-F16.gguf"), ["mmproj-F16.gguf"]) is None
+    assert choose_projector(parse_source("me/eyes-GGUF:a.gguf"), ["a.gguf", "b.gguf"]) is None

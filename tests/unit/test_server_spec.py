@@ -19,7 +19,8 @@ from mistral_api.control.server_spec import (
     main_server_spec,
     server_specs,
 )
-from mistral_api.control.status import status_file
+from mistral_api.control.status import BUNDLED, status_file
+from mistral_api.embedded.engine.enumerations import POOLING
 from mistral_api.embedded.engine.flags import parse_options
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import read_model
@@ -43,6 +44,18 @@ def _command(served: ServerSpec) -> list[str]:
     path = served.settings.model_path
     assert path is not None
     return server_command(served, ENGINE, path, requested_step(served.settings))
+
+
+def test_llama_server_gets_adapters_as_flags_since_it_has_no_variable_for_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, model = main_server_spec(Settings()), tmp_path / "m.gguf"
+    monkeypatch.setenv("LLAMA_ARG_LORA_SCALED", "a.gguf:0.5")
+    command = server_command(spec, ENGINE, model, requested_step(spec.settings))
+    assert command[command.index("--lora-scaled") + 1] == "a.gguf:0.5"
+    assert "--lora" not in command
+    bundled = Engine(BUNDLED, ("engine",))
+    assert "--lora-scaled" not in server_command(spec, bundled, model, requested_step(spec.settings))
 
 
 def test_supervised_servers_follow_the_settings(tmp_path: Path) -> None:
@@ -72,7 +85,7 @@ def test_embedding_server_batch_fits_a_whole_input(tmp_path: Path) -> None:
         "n_ubatch": 1024,
         "n_parallel": 3,
         "embedding": True,
-        "pooling_type": "mean",
+        "pooling_type": POOLING["mean"],
     }
 
 

@@ -75,6 +75,12 @@ def test_output_of_pip_becomes_progress() -> None:
     assert not any("Progress" in line for line in output.last_lines)
 
 
+def test_engine_that_is_not_built_for_this_system_is_known_before_anything_is_installed() -> None:
+    output = PipOutput(expected=4)
+    output.add("ERROR: No matching distribution found for xllamacpp<2027,>=2026.10")
+    assert (output.no_engine, output.installing) == (True, 0)
+
+
 def test_progress_is_one_line_on_a_terminal_and_a_line_a_stage_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

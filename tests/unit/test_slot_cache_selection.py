@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,25 @@ def test_cache_fingerprint_changes_with_model_flags_and_version(model: Path, tmp
     adapted = _fingerprint(model, LLAMA_ARG_LORA=f"{adapter}:0.5")
     every = [*before, *others, touched, longer, adapted]
     assert len(set(every)) == len(every)
+
+
+@pytest.mark.parametrize("variable", ["MMPROJ", "LORA", "LORA_SCALED", "SPEC_DRAFT_MODEL", "CHAT_TEMPLATE_FILE"])
+def test_cache_fingerprint_changes_with_every_file_beside_the_model(variable: str, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "beside.gguf"
+    file.write_bytes(b"x")
+    text = f"{file}:0.5,{model}:1" if variable == "LORA_SCALED" else str(file)
+    before = _fingerprint(model, **{f"LLAMA_ARG_{variable}": text})
+    file.write_bytes(b"other")
+    assert _fingerprint(model, **{f"LLAMA_ARG_{variable}": text}) != before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a file's name with a colon")
+def test_cache_fingerprint_knows_a_scaled_adapter_whose_path_has_a_colon(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "c:beside.gguf"  # as every path of Windows has one
+    file.write_bytes(b"x")
+    before = _fingerprint(model, LLAMA_ARG_LORA_SCALED=f"{file}:0.5")
+    file.write_bytes(b"other")
+    assert _fingerprint(model, LLAMA_ARG_LORA_SCALED=f"{file}:0.5") != before
 
 
 def test_cache_fingerprint_ignores_address_threads_and_alias(model: Path) -> None:

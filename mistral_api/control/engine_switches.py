@@ -1,0 +1,97 @@
+"""llama.cpp's switches in our environment: which model server gets them, and which have no effect there.
+
+They are variables that begin with ``LLAMA_ARG_``, or for the embedding server with ``EMBEDDING_LLAMA_ARG_``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mistral_api.control.server_environment import CUTTING_OFF, LLAMA_PREFIX
+from mistral_api.embedded.engine.switches import FLAGS
+from mistral_api.embedded.engine.variables import why_without_effect
+
+EMBEDDING_PREFIX: Final = f"EMBEDDING_{LLAMA_PREFIX}"
+
+# Switches that a setting of ours decides: the supervisor gives the flag, and a flag wins over its variable.
+_DECIDED: Final = {
+    "MODEL": "MODEL_PATH",
+    "HOST": "MODEL_SERVER_HOST",
+    "PORT": "MODEL_SERVER_PORT",
+    "N_GPU_LAYERS": "GPU_LAYERS",
+    "CTX_SIZE": "CONTEXT_SIZE",
+    "BATCH": "BATCH_SIZE",
+    "THREADS": "THREADS",
+    "N_PARALLEL": "PARALLEL",
+    "ALIAS": "MODEL_ALIAS",
+    "THREADS_HTTP": "API_THREADS",
+    "ENDPOINT_METRICS": "the supervisor",
+    "ENDPOINT_SLOTS": "the supervisor",
+}
+_DECIDED_FOR_EMBEDDINGS: Final = _DECIDED | {
+    "MODEL": "EMBEDDING_MODEL_PATH",
+    "HOST": "EMBEDDING_SERVER_HOST",
+    "PORT": "EMBEDDING_SERVER_PORT",
+    "CTX_SIZE": "EMBEDDING_CONTEXT_SIZE",
+    "BATCH": "EMBEDDING_CONTEXT_SIZE",
+    "UBATCH": "EMBEDDING_CONTEXT_SIZE",
+    "ALIAS": "EMBEDDING_MODEL_ALIAS",
+    "EMBEDDINGS": "EMBEDDING_MODEL_PATH",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchVariable:
+    """A variable of llama.cpp's in our environment, and why it has no effect; None where it has one."""
+
+    name: str
+    value: str
+    why_without_effect: str | None
+
+
+def switch_variables(environment: Mapping[str, str], *, bundled: bool) -> list[SwitchVariable]:
+    """Return llama.cpp's variables, sorted. ``bundled``: whether the bundled engine serves."""
+    return [
+        SwitchVariable(name, environment[name], _why_without_effect(name, bundled=bundled))
+        for name in sorted(environment)
+        if name.startswith((LLAMA_PREFIX, EMBEDDING_PREFIX))
+    ]
+
+
+def sentence_of_switches(variables: list[SwitchVariable]) -> str | None:
+    """Return one line for the operator about those that have no effect, or None where all have one."""
+    idle = [f"{each.name} ({each.why_without_effect})" for each in variables if each.why_without_effect]
+    return f"Switches of llama.cpp without effect: {'; '.join(idle)}." if idle else None
+
+
+def _why_without_effect(name: str, *, bundled: bool) -> str | None:
+    decided = _DECIDED_FOR_EMBEDDINGS if name.startswith(EMBEDDING_PREFIX) else _DECIDED
+    switch = name.removeprefix("EMBEDDING_").removeprefix(LLAMA_PREFIX)
+    if switch in decided:
+        return f"{decided[switch]} decides that"
+    if LLAMA_PREFIX + switch in CUTTING_OFF:
+        return "the server could not reach its model server any more"
+    return why_without_effect(LLAMA_PREFIX + switch) if bundled else None
+
+
+def flags_without_variable(environment: Mapping[str, str]) -> list[str]:
+    """Return the words of a command line for switches that llama.cpp itself has no variable for.
+
+    The bundled engine reads ``LLAMA_ARG_LORA`` and the like. A llama-server gets the flags ``--lora`` instead.
+    """
+    words: list[str] = []
+    for flag in FLAGS:
+        text = environment.get(flag.variable)
+        if flag.negative_variable is not None and flag.negative_variable in environment:
+            text = "off"
+        if flag.llama_variable is not None or text is None:
+            continue
+        if not flag.stands_alone:
+            words += [flag.name, text]
+        elif flag.read(text) == flag.read("on"):
+            words.append(flag.name)
+        elif flag.off:
+            words.append(flag.off[0])
+    return words
