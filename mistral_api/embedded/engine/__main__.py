@@ -88,6 +88,10 @@ def _serve(options: EngineOptions) -> int:
 
 def _load(params: xllamacpp.CommonParams, options: EngineOptions) -> xllamacpp.Server:
     """Return the server once it has its model. How much it prints meanwhile is the operator's choice, or ours."""
+    # All that llama.cpp fits to the memory without a device is a context of no given size. To find out it reads the
+    # model's vocabulary one more time, which is a third of the start of a small model.
+    if params.n_ctx and "fit_params" not in options.values and not devices():
+        params.fit_params = False
     if "verbosity" in options.values:
         return xllamacpp.Server(params)
     params.verbosity = LOADING_VERBOSITY

@@ -49,19 +49,10 @@ def common_params(values: Mapping[str, FlagValue]) -> xllamacpp.CommonParams:
     params.default_template_kwargs = {"preserve_reasoning": "true"}
     for path, value in _with_processors(values).items():
         _set(params, path, value)
-    if not devices():
-        _adapt_to_cpu(params, values)
-    return params
-
-
-def _adapt_to_cpu(params: xllamacpp.CommonParams, values: Mapping[str, FlagValue]) -> None:
     # An embedding model computes all tokens of a text at once, and every batch needs a token of each slot.
-    if not params.embedding:
+    if not params.embedding and not devices():
         params.n_batch = min(params.n_batch, max(LARGEST_CPU_BATCH, params.n_parallel))
-    # All that llama.cpp fits to the memory without a device is a context of no given size. To find out it reads the
-    # model's vocabulary one more time, which is a third of the start of a small model.
-    if params.n_ctx and "fit_params" not in values:
-        params.fit_params = False
+    return params
 
 
 def devices() -> list[dict[str, Any]]:
