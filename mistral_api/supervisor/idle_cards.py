@@ -5,19 +5,16 @@ Drivers may take seconds to answer, and broken ones never do: so a thread asks t
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from mistral_api.control.placement import Placement
 from mistral_api.control.status import BUNDLED
 from mistral_api.engine_builds.build_store import BuildStore
 from mistral_api.engine_builds.machine import Machine, read_machine
 from mistral_api.engine_builds.variants import Kind, obstacles, suitable_variants
+from mistral_api.hardware.drivers import may_have_card
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.memory_fallback import MemoryStep
@@ -47,7 +44,7 @@ def processor_is_chosen(settings: Settings, environment: Mapping[str, str]) -> b
 
 def idle_cards(machine: Machine, engine: Engine) -> IdleCards | None:
     """Return the cards of a machine whose engine computes on none of them; None where there are none."""
-    names = _cards(machine)
+    names = machine.cards
     if not names:
         return None
     if engine.name != BUNDLED or suitable_variants(Kind.AUTO, machine):
@@ -93,18 +90,3 @@ def _search(engine: Engine, found: list[IdleCards]) -> None:
     cards = idle_cards(read_machine(), engine) if may_have_card() else None
     if cards is not None:
         found.append(cards)
-
-
-def _cards(machine: Machine) -> list[str]:
-    of_nvidia = [name for name, _ in machine.nvidia.cards] if machine.nvidia else []
-    return of_nvidia or [card["name"] for card in machine.vulkan if card["discrete"]]
-
-
-def may_have_card() -> bool:
-    """Whether there is a driver that could show a card; asking all of them takes a process of its own."""
-    if sys.platform == "win32" or any(Path("/dev/dri").glob("renderD*")):
-        return True
-    with contextlib.suppress(OSError):
-        ctypes.CDLL("libnvidia-ml.so.1")
-        return True
-    return False

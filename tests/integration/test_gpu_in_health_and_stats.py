@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 
+from mistral_api.system.command_names import installed_command
 from tests.support.fake_nvml import TOTAL, USED, FakeNvml
 from tests.support.processes import Server, running_server, temporary_data_dir, wait_for
 
@@ -39,6 +40,11 @@ def test_health_and_stats_contain_gpu_figures_and_a_hung_driver_stops_nothing(nv
         "memory_total_bytes": TOTAL, "temperature_celsius": 61, "power_watts": 45.5,
     }  # fmt: skip
     assert server.health()["gpu"] == [reading]
+    # The engine of the tests computes on the processor, and nobody has chosen that.
+    (item,) = wait_for(lambda: server.health()["attention"], "what is said of an idle card")
+    assert (item["code"], item["level"]) == ("idle_card", "warning")
+    assert item["message"] == "The processor computes, although there is NVIDIA Imaginary 0."
+    assert item["command"] == installed_command("mistral-api engine install")
     for hours in (1, 200):
         (card,) = wait_for(functools.partial(_stats, server, hours), "the first sample")
         point = next(point for point in card.pop("series") if point["utilization_percent"]["mean"] is not None)
