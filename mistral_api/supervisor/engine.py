@@ -41,7 +41,6 @@ VERSION_TIMEOUT_SECONDS = 30.0
 # What a llama-server says of workers that it cannot use (common/arg.cpp, ggml/src/ggml-rpc/ggml-rpc.cpp).
 _NO_RPC = re.compile(r"RPC not supported in this build|failed to find RPC")
 _RPC_MISMATCH = re.compile(r"RPC server version mismatch: ([\d.]+)")
-_ADAPTER_FLAGS = {"--lora": "LLAMA_ARG_LORA", "--lora-scaled": "LLAMA_ARG_LORA_SCALED"}
 # llama.cpp's own default of the tokens that it computes at once (-ub).
 CPU_BATCH = 512
 # Of llama-server, which starts all at once.
@@ -226,18 +225,10 @@ def server_command(spec: ServerSpec, engine: Engine, model: Path, step: MemorySt
     if step.cache_type is not None:
         # llama.cpp quantises the cache of values only with flash attention.
         options |= {"-ctk": step.cache_type, "-ctv": step.cache_type, "-fa": "on"}
-    if engine.name == LLAMA_SERVER:
-        options |= _adapter_options(spec)
     words = [word for option in options.items() for word in option]
     if engine.name == LLAMA_SERVER:
         words += flags_without_variable(spec.environment())
     return [*engine.command, *words, *spec.flags, "--metrics", "--slots"]
-
-
-def _adapter_options(spec: ServerSpec) -> dict[str, str]:
-    """Return the flags in the place of variables that the bundled engine has for adapters, and llama-server has not."""
-    named = {flag: spec.llama_variable(variable) for flag, variable in _ADAPTER_FLAGS.items()}
-    return {flag: value for flag, value in named.items() if value}
 
 
 def _http_threads(settings: Settings) -> int:

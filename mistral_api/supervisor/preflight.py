@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.attention import BASE_MODEL
+from mistral_api.control.engine_switches import sentence_of_switches, switch_variables
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.rpc_workers import worker_addresses
 from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
 from mistral_api.control.shared_cache import whole_context
+from mistral_api.control.status import BUNDLED
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.hardware.main_memory import total_memory_bytes
@@ -61,6 +64,7 @@ def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> Prefl
     _require_reachable(spec)
     model = read_model(settings, spec.path_setting)
     engine = choose_engine(settings, stop_requested)
+    _warn_of_switches(spec, engine)
     require_free_port(spec)
     _require_disk_space(settings)
     # Workers say only once they are asked how much they have.
@@ -77,6 +81,14 @@ def has_chat_template(spec: ServerSpec, model: ModelInfo) -> bool:
     if model.has_chat_template or model.pools or spec.name != MAIN_SERVER:
         return True
     return any(spec.environment().get(name) for name in (*_TEMPLATE_VARIABLES, *_NO_CHAT_VARIABLES))
+
+
+def _warn_of_switches(spec: ServerSpec, engine: Engine) -> None:
+    """Say in the log which variables of llama.cpp have no effect on this server."""
+    variables = switch_variables(os.environ, bundled=engine.name == BUNDLED)
+    sentence = sentence_of_switches(each for each in variables if each.name.startswith(spec.variable_prefix))
+    if sentence is not None:
+        log.warning(sentence)
 
 
 def _require_reachable(spec: ServerSpec) -> None:

@@ -32,7 +32,7 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
         assert first.parameters == 134_515_008
         key = {"Authorization": f"Bearer {read_key(data_dir)}"}
         props = requests.get(f"{first.url}/props", headers=key, timeout=10).json()
-        assert props["default_generation_settings"]["n_ctx"] == 2048
+        assert props["default_generation_settings"]["n_ctx"] == 8192
         assert requests.get(f"{first.url}/metrics", headers=key, timeout=10).status_code == 200
         wait_for(lambda: "listening" in Path(first.log_path).read_text(), "a word of it in the log")
         shown = run_supervisor_to_end(data_dir, "status", "--json")
