@@ -50,7 +50,7 @@ def _workers_of(spec: ServerSpec) -> list[RpcWorker]:
     if status is not None and status.state in _CONNECTED:
         return [worker_from_fields(fields) for fields in status.rpc_workers]
     workers = [RpcWorker(address=address) for address in addresses]
-    return list(probe_workers(workers, lambda: False, may_release=False))
+    return list(probe_workers(workers))
 
 
 def _finding(worker: RpcWorker) -> Finding:

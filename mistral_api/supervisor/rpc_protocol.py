@@ -15,6 +15,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mistral_api.control.rpc_workers import WorkerAddress
@@ -50,13 +51,21 @@ class Greeting:
     memory: tuple[tuple[int, int], ...]
 
 
-def greet(address: WorkerAddress, seconds: float, local_endpoint: tuple[str, int] | None = None) -> Greeting:
+def greet(
+    address: WorkerAddress,
+    seconds: float,
+    local_endpoint: tuple[str, int] | None = None,
+    may_wait: Callable[[], bool] = lambda: False,
+) -> Greeting:
     """Connect to a worker, and return what it says within so many seconds.
 
-    ``local_endpoint``: this machine's address and port for the connection. Raises WorkerAway, WorkerBusy or
-    WorkerIncompatible.
+    ``local_endpoint``: this machine's address and port for the connection. ``may_wait``: asked each time that there was
+    no answer for so long, whether to wait once more. A worker answers later what it finds in a connection that has
+    been closed meanwhile, and the signal SIGPIPE may end it then; so who can wait should.
+
+    Raises WorkerAway, WorkerBusy or WorkerIncompatible.
     """
-    conversation = _Conversation(_connect(address, seconds, local_endpoint), time.monotonic() + seconds)
+    conversation = _Conversation(_connect(address, seconds, local_endpoint), seconds, may_wait)
     with contextlib.closing(conversation):
         major, minor, patch, _ = _HELLO_RESPONSE.unpack(
             conversation.ask(HELLO, bytes(CAPABILITY_BYTES), _HELLO_RESPONSE.size)
@@ -90,14 +99,16 @@ def _connect(address: WorkerAddress, seconds: float, local_endpoint: tuple[str, 
 class _Conversation:
     """Owns a connection to a worker until :meth:`close`."""
 
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
+    def __init__(self, connection: socket.socket, seconds: float, may_wait: Callable[[], bool]) -> None:
         self._connection = connection
-        self._deadline = deadline
+        self._seconds = seconds
+        self._may_wait = may_wait
+        self._deadline = time.monotonic() + seconds
 
     def ask(self, command: int, body: bytes, response_bytes: int) -> bytes:
         """Send a command and return the body of its response. Raises WorkerBusy or WorkerIncompatible."""
         try:
-            self._limit_wait()
+            self._connection.settimeout(self._seconds)
             self._connection.sendall(_REQUEST.pack(command, len(body)) + body)
             (length,) = _LENGTH.unpack(self._receive(_LENGTH.size))
             if length != response_bytes:
@@ -111,18 +122,25 @@ class _Conversation:
     def _receive(self, size: int) -> bytes:
         received = b""
         while len(received) < size:
-            self._limit_wait()
-            piece = self._connection.recv(size - len(received))
+            piece = self._receive_piece(size - len(received))
             if not piece:
                 raise WorkerIncompatible("it ended the handshake")
             received += piece
         return received
 
-    def _limit_wait(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._connection.settimeout(left)
+    def _receive_piece(self, size: int) -> bytes:
+        """Return some of the next bytes; none at the end of the connection. Raises OSError, among them TimeoutError."""
+        while True:
+            left = self._deadline - time.monotonic()
+            try:
+                if left <= 0:
+                    raise TimeoutError
+                self._connection.settimeout(left)
+                return self._connection.recv(size)
+            except TimeoutError:
+                if not self._may_wait():
+                    raise
+                self._deadline = time.monotonic() + self._seconds
 
     def close(self) -> None:
         """Close the connection; the worker then takes its next one."""

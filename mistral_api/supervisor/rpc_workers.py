@@ -27,7 +27,7 @@ from mistral_api.errors import StartError
 from mistral_api.supervisor.engine import Engine, refused_workers
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.rpc_connections import WorkerConnections
-from mistral_api.supervisor.rpc_probe import probe_workers
+from mistral_api.supervisor.rpc_probe import WorkerProbes
 from mistral_api.supervisor.status_reporter import StatusReporter
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class RpcWorkers:
         self._spec = spec
         self._engine = engine
         self._workers = tuple(RpcWorker(address=each, local_endpoint=ends.get(each)) for each in addresses)
+        # Our engine does not run while the workers are asked.
+        self._probes = WorkerProbes(may_wait=True, may_release=True)
         self._accepted: set[str | None] = set()
         self._connections: WorkerConnections | None = None
 
@@ -127,7 +129,7 @@ class RpcWorkers:
 
     def _find_problem(self, events: Events) -> str | None:
         """Ask all workers. Return why they cannot be used, or None."""
-        self._workers = probe_workers(self._workers, events.poll_stop)
+        self._workers = self._probes.probe(self._workers, events.poll_stop)
         problem = next((worker.problem for worker in self._workers if worker.problem is not None), None)
         versions = {worker.protocol for worker in self._workers}
         if problem is None and versions != self._accepted and not events.stop_requested:

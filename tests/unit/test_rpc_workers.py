@@ -23,8 +23,9 @@ from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine
 from mistral_api.supervisor.memory_shortage import MemoryShortage, find_shortage
 from mistral_api.supervisor.output_filter import kept_part
-from mistral_api.supervisor.rpc_probe import probe_workers
+from mistral_api.supervisor.rpc_probe import WorkerProbes, probe_workers
 from mistral_api.supervisor.rpc_workers import names_lost_worker, require_usable_workers
+from tests.support.processes import wait_for
 from tests.support.rpc_worker import GIB, StandInWorker, stand_in_worker
 
 # A port that nobody listens on.
@@ -36,7 +37,7 @@ def workers_of(*addresses: str) -> list[RpcWorker]:
 
 
 def probed(*addresses: str) -> tuple[RpcWorker, ...]:
-    return probe_workers(workers_of(*addresses), lambda: False)
+    return probe_workers(workers_of(*addresses))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,20 @@ def test_worker_of_another_program_is_busy_and_not_disturbed(
     assert busy_worker.received == b""
 
 
+def test_busy_worker_is_waited_for_on_one_connection_and_answers_it_when_it_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mistral_api.supervisor.rpc_probe.GREETING_SECONDS", 0.1)
+    probes = WorkerProbes(may_wait=True, may_release=True)
+    with stand_in_worker() as standing:
+        workers = workers_of(standing.address)
+        with socket.create_connection(("127.0.0.1", standing.port)):
+            for _ in range(5):  # more than its queue holds
+                assert probes.probe(workers, lambda: False)[0].state is WorkerState.BUSY
+        wait_for(lambda: probes.probe(workers, lambda: False)[0].state is WorkerState.READY, "a free worker")
+        assert standing.received.count(b"\x0e\x18") == 1
+
+
 def test_program_that_is_no_worker_is_said_to_be_none() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -134,7 +149,7 @@ def test_program_that_is_no_worker_is_said_to_be_none() -> None:
             connection.close()
             return False
 
-        (found,) = probe_workers(workers, answer)
+        (found,) = WorkerProbes(may_wait=False, may_release=False).probe(workers, answer)
     assert found.state is WorkerState.OTHER_VERSION
     assert "does not speak ggml's RPC protocol as it is now" in (found.problem or "")
 
