@@ -67,8 +67,12 @@ def data_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """``bin/serve`` on embedded defaults: real PostgreSQL, real llama.cpp, the demo model, 2048 tokens a slot."""
-    with temporary_data_dir() as data_dir, running_server(data_dir, CONTEXT_SIZE="2048") as running:
+    """``bin/serve`` on embedded defaults: real PostgreSQL, real llama.cpp, the demo model, 2048 tokens a slot.
+
+    Each slot has a cache of its own: some tests ask this model server past its API, which knows nothing of them then.
+    """
+    settings = {"CONTEXT_SIZE": "8192", "LLAMA_ARG_KV_UNIFIED": "0"}
+    with temporary_data_dir() as data_dir, running_server(data_dir, **settings) as running:
         yield running
 
 
