@@ -69,7 +69,7 @@ class Placement:
     def describe_devices(self) -> str:
         """Return what computes, and the memory that is taken, in words."""
         if not self.is_known:
-            return "on nobody knows what: it does not say"
+            return "on a device that it does not name"
         taken = f"{format_size(self.main_memory_bytes or 0)} in main memory"
         if not self.computing:
             room = "".join(

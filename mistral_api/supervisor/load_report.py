@@ -21,8 +21,8 @@ VERBOSITY_VARIABLE = "LLAMA_ARG_LOG_VERBOSITY"
 # was seen with this one). Builds before print them by themselves, and with this verbosity whatever they compute.
 _VERBOSITY, _LEAST_BUILD = "4", 9209
 _LOG_FILES = ("LLAMA_ARG_LOG_FILE", "LLAMA_LOG_FILE")
-# How a llama-server says its build: ``9209 (1a2b3c4)``, and later ``0.6.0-dev (build 11434, commit 1a2b3c4)``.
-_BUILD = re.compile(r"(?:.*\(build )?(?P<number>\d+)(?: \(|,)")
+# ``9300 (abcdef0)``, and since the summer of 2026 ``0.6.0 (build 11434, commit abcdef0)``.
+_BUILD = re.compile(r"(?:[\w.-]+ \(build )?(?P<number>\d+)(?: \(|, commit )")
 
 # Names of buffers that lie in the machine's own memory: CPU, CPU_Mapped, CPU_REPACK, CUDA_Host. A card's begin with its
 # id, such as CUDA0, ROCm1, Vulkan0, SYCL0, MTL0_Mapped, RPC0[10.0.0.2:50052].

@@ -32,7 +32,7 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
         assert first.parameters == 134_515_008
         key = {"Authorization": f"Bearer {read_key(data_dir)}"}
         props = requests.get(f"{first.url}/props", headers=key, timeout=10).json()
-        assert props["default_generation_settings"]["n_ctx"] == 2048
+        assert props["default_generation_settings"]["n_ctx"] == 8192
         assert requests.get(f"{first.url}/metrics", headers=key, timeout=10).status_code == 200
         wait_for(lambda: "listening" in Path(first.log_path).read_text(), "a word of it in the log")
         shown = run_supervisor_to_end(data_dir, "status", "--json")
@@ -93,6 +93,7 @@ def test_stopping_while_the_model_loads_leaves_no_process(data_dir: Path, name: 
         ({"MODEL_PATH": __file__}, "is not a GGUF file"),
         ({"LLAMA_SERVER_BIN": "/no/such/program"}, "LLAMA_SERVER_BIN: '/no/such/program' does not run"),
         ({"LLAMA_SERVER_BIN": "/bin/false"}, "LLAMA_SERVER_BIN: '/bin/false' does not run"),
+        ({"LLAMA_ARG_RPC": "10.0.0.2:50052"}, "LLAMA_ARG_RPC: the bundled engine cannot compute on other machines"),
         ({"MODEL_SERVER_URL": "http://127.0.0.1:1"}, "MODEL_SERVER_URL is set"),
     ],
 )
