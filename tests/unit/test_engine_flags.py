@@ -114,7 +114,7 @@ def test_flag_that_is_not_taken_is_refused_with_what_may_be_meant(flag: str, hin
 
 
 def test_each_variable_sets_what_its_flag_sets(gguf: Path) -> None:
-    texts = ["64", "1", "on", str(gguf), f"{gguf}:2", str(gguf.parent), str(gguf.parent / "object.json"), *WORDS]
+    texts = ["64", "1", "0.5", "on", str(gguf), f"{gguf}:2", str(gguf.parent), str(gguf.parent / "object.json"), *WORDS]
     guessing = {"LLAMA_ARG_SPEC_NGRAM_MOD_N_MAX": "9", "LLAMA_ARG_SPEC_TYPE": "ngram-mod"}
     for flag in FLAGS:
         text = "on" if flag.stands_alone else next(text for text in texts if _takes(flag, text))
