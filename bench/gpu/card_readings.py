@@ -31,7 +31,7 @@ def report_offload(measurement: Measurement, running: RunningStack) -> None:
     if status is None:
         raise BenchmarkError("There is no status file.")
     health = _health(running)
-    report.add(OFFLOAD, "layers, by /health", _words(health["model_server"].get("gpu_layers")))
+    report.add(OFFLOAD, "layers on the card, by /health", _words(health["model_server"].get("gpu_layers")))
     for name in ("layers", "device", "context_size", "request_context_size", "unified_cache"):
         report.add(OFFLOAD, f"{name}, by /health", _words(health["model_server"].get(name)))
     for share in (health["model_server"].get("memory") or {}).get("devices", ()):

@@ -59,13 +59,12 @@ class Measurement:
         return False
 
     def settings(self, **settings: str) -> dict[str, str]:
-        """Return settings with which all layers lie on the card, and llama.cpp says where it puts what."""
+        """Return settings with which all layers lie on the card."""
         given = {
             "LLAMA_SERVER_BIN": str(self.llama_server),
             "MODEL_PATH": str(self.model),
             "MODEL_ALIAS": self.shape.name,
             "GPU_LAYERS": "all" if self.has_card else "0",
-            "LLAMA_ARG_LOG_VERBOSITY": "4",
             "LOG_LEVEL": "INFO",
         }
         return given | settings
