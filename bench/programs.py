@@ -47,7 +47,7 @@ def program(name: str) -> Path:
 
 
 def _compile(source: Path, compiled: Path) -> None:
-    compiler = shutil.which("cc")
+    compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise BenchmarkError(
             "The fake engine is written in C: a C compiler named 'cc' is needed (Debian: gcc, libc6-dev)."

@@ -32,10 +32,12 @@ def report_offload(measurement: Measurement, running: RunningStack) -> None:
         raise BenchmarkError("There is no status file.")
     health = _health(running)
     report.add(OFFLOAD, "layers, by /health", _words(health["model_server"].get("gpu_layers")))
-    for name in ("placement", "devices", "memory"):
-        if name in health["model_server"]:
-            report.add(OFFLOAD, f"{name}, by /health", _words(health["model_server"][name]))
-    report.add(OFFLOAD, "attention, by /health", _words(health.get("attention")))
+    for name in ("layers", "device", "context_size", "request_context_size", "unified_cache"):
+        report.add(OFFLOAD, f"{name}, by /health", _words(health["model_server"].get(name)))
+    for share in (health["model_server"].get("memory") or {}).get("devices", ()):
+        report.add(OFFLOAD, f"memory on {share['name']}, by /health", share["bytes"] / MIB, "MiB")
+    for each in health["attention"]:
+        report.add(OFFLOAD, f"attention, {each['code']}", each["message"])
     report.add(OFFLOAD, "step down for want of memory", status.memory_step or "none")
     lines = Path(status.log_path).read_text(encoding="utf-8", errors="replace").splitlines()
     said = [line for line in lines if any(word in line for word in _PLACEMENT_WORDS)]
@@ -51,7 +53,7 @@ def compare_readings(measurement: Measurement, running: RunningStack) -> None:
         ours, theirs, shown = monitor.read(), read_cards(), _health(running)["gpu"]
     if len(ours) != len(theirs):
         raise BenchmarkError(f"We see {len(ours)} cards, and nvidia-smi {len(theirs)}.")
-    measurement.report.add(READINGS, "cards in /health", len(shown))
+    measurement.report.add(READINGS, "cards in /health", str(len(shown)))
     for mine, other in zip(ours, theirs, strict=True):
         for name, (one, two) in _pairs(mine, other).items():
             measurement.report.add(READINGS, f"{other.name}: {name}", f"{one} (ours), {two} (nvidia-smi)")

@@ -81,9 +81,9 @@ class Report:
         lines += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in self.machine.items())]
         for section in dict.fromkeys([*(each.section for each in self.findings), *self.missing]):
             rows = [f"| {each.what} | {each.cell()} |" for each in self.findings if each.section == section]
-            lines += ["", f"## {section[0].upper()}{section[1:]}", ""]
+            lines += ["", f"## {section[0].upper()}{section[1:]}"]
             if rows:
-                lines += ["| what | value |", "|---|---|", *rows]
+                lines += ["", "| what | value |", "|---|---|", *rows]
             if section in self.missing:
                 lines += ["", f"Not measured{' to the end' if rows else ''}: {self.missing[section]}"]
         return "\n".join(lines) + "\n"

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 # Everything under these folders, and these files, is carried ...
 KEPT = (
     *("CMakeLists.txt", "LICENSE", "cmake", "common", "include", "src", "vendor", "licenses"),
-    *("scripts/ui-assets.cmake", "tools/CMakeLists.txt", "tools/ui/CMakeLists.txt", "tools/server", "tools/mtmd"),
+    *("scripts/ui-assets.cmake", "tools/CMakeLists.txt", "tools/server", "tools/mtmd"),
+    *(f"tools/ui/{name}" for name in ("CMakeLists.txt", "ui.cpp.in", "ui.h.in")),
     *("ggml/CMakeLists.txt", "ggml/cmake", "ggml/include", "ggml/src"),
 )
 # ... but for these.

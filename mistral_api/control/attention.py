@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import TypedDict
 
+from mistral_api.control.rpc_workers import UNPROTECTED, exposed_addresses, worker_from_fields
 from mistral_api.control.status import BUNDLED, ModelServerStatus
 from mistral_api.system.command_names import installed_command, project_command
 
@@ -72,6 +73,14 @@ def attention_to_settings(status: ModelServerStatus) -> Iterator[Attention]:
         )
     if status.idle_cards:
         yield idle_card_attention(status)
+    exposed = exposed_addresses(worker_from_fields(fields).address for fields in status.rpc_workers)
+    if exposed is not None:
+        yield attention(
+            "exposed_workers",
+            AttentionLevel.WARNING,
+            f"{exposed}: {UNPROTECTED}.",
+            documentation="docs/scale.md#fence-the-workers",
+        )
     if not status.has_chat_template:
         yield attention(
             "base_model",

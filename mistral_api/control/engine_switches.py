@@ -5,11 +5,11 @@ They are variables that begin with ``LLAMA_ARG_``, or for the embedding server w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mistral_api.control.server_environment import CUTTING_OFF, LLAMA_PREFIX
+from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.embedded.engine.switches import FLAGS
 from mistral_api.embedded.engine.variables import why_without_effect
 
@@ -27,6 +27,7 @@ _DECIDED: Final = {
     "N_PARALLEL": "PARALLEL",
     "ALIAS": "MODEL_ALIAS",
     "THREADS_HTTP": "API_THREADS",
+    "SLOT_SAVE_PATH": "SLOT_SAVE_SECONDS",
     "ENDPOINT_METRICS": "the supervisor",
     "ENDPOINT_SLOTS": "the supervisor",
 }
@@ -60,7 +61,7 @@ def switch_variables(environment: Mapping[str, str], *, bundled: bool) -> list[S
     ]
 
 
-def sentence_of_switches(variables: list[SwitchVariable]) -> str | None:
+def sentence_of_switches(variables: Iterable[SwitchVariable]) -> str | None:
     """Return one line for the operator about those that have no effect, or None where all have one."""
     idle = [f"{each.name} ({each.why_without_effect})" for each in variables if each.why_without_effect]
     return f"Switches of llama.cpp without effect: {'; '.join(idle)}." if idle else None
@@ -71,8 +72,6 @@ def _why_without_effect(name: str, *, bundled: bool) -> str | None:
     switch = name.removeprefix("EMBEDDING_").removeprefix(LLAMA_PREFIX)
     if switch in decided:
         return f"{decided[switch]} decides that"
-    if LLAMA_PREFIX + switch in CUTTING_OFF:
-        return "the server could not reach its model server any more"
     return why_without_effect(LLAMA_PREFIX + switch) if bundled else None
 
 

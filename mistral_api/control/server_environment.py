@@ -32,9 +32,6 @@ CLOSED_TO_PAGES = {
     "LLAMA_ARG_NO_WEBUI": "1",
 }
 
-# With these the supervisor and the API could not reach the server: they use its plain addresses on this machine.
-CUTTING_OFF = frozenset(("LLAMA_ARG_API_PREFIX", "LLAMA_ARG_SSL_KEY_FILE", "LLAMA_ARG_SSL_CERT_FILE"))
-
 _NAMES = frozenset(
     (
         # The system: programs, libraries, folders, the language.
@@ -71,13 +68,11 @@ def server_environment(ours: Mapping[str, str], prefix: str = LLAMA_PREFIX) -> d
     """Return the environment of a model server, without its key.
 
     ``ours``: the environment of this process. The variables in it that begin with ``prefix`` are the only
-    ``LLAMA_ARG_*`` variables that reach the server; whatever the operator sets there is passed on, but for
-    CUTTING_OFF.
+    ``LLAMA_ARG_*`` variables that reach the server; whatever the operator sets there is passed on.
     """
     settings = {name for name, _ in setting_fields()}
     needed = {name: value for name, value in ours.items() if name not in settings and _is_needed(name.upper())}
-    switches = {name: value for name, value in llama_variables(ours, prefix).items() if name not in CUTTING_OFF}
-    return CLOSED_TO_PAGES | with_openmp(needed) | switches
+    return CLOSED_TO_PAGES | with_openmp(needed) | llama_variables(ours, prefix)
 
 
 def llama_variables(ours: Mapping[str, str], prefix: str = LLAMA_PREFIX) -> dict[str, str]:

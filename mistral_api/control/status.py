@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from mistral_api.control.placement import Placement, read_placement
+from mistral_api.control.rpc_workers import WorkerFields
 from mistral_api.control.server_spec import MAIN_SERVER
 from mistral_api.control.shared_cache import SharedCache
 from mistral_api.system.files import ReplacedFile, replace_file
@@ -96,6 +97,7 @@ class ModelServerStatus:
     much they may take there, None where nobody knows.
     ``shared_cache``: whether the server was asked for one KV cache that all slots share.
     ``restored_slots``: the keys of the conversations whose saved caches its slots got at its start, by slot.
+    ``rpc_workers``: the machines that compute with the server, as they were seen last.
     ``restart_reasons`` counts ``restarts`` by RestartReason. ``last_restarts`` has the newest of them.
     ``last_lines`` is the server's output before it ended last.
     """
@@ -128,6 +130,7 @@ class ModelServerStatus:
     prompt_cache_mib: int | None = None
     shared_cache: bool = False
     restored_slots: dict[str, str] = field(default_factory=dict)
+    rpc_workers: list[WorkerFields] = field(default_factory=list)
     batch_size: int
     threads: int
     parallel: int

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
+from mistral_api.system.process_end import end  # before all others
 from mistral_api.system.quiet_interrupt import end_quietly_at_interrupt
 
 if __name__ == "__main__":
     end_quietly_at_interrupt()
+    gc.disable()  # until main(), as in serving/__main__.py
 
 import sys
 
@@ -19,6 +23,8 @@ from mistral_api.system.logs import configure_server_log
 
 def main() -> int:
     """Deliver until bin/serve ends, or asks for it; return an ExitCode."""
+    gc.freeze()  # what has been imported
+    gc.enable()
     escape_unprintable_output()
     try:
         settings = load_settings()
@@ -34,4 +40,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -15,6 +15,7 @@ from mistral_api.doctor.keys import check_keys
 from mistral_api.doctor.machine import check_disk, check_ports, check_services
 from mistral_api.doctor.model import check_device, check_engine, check_memory, check_model
 from mistral_api.doctor.model_server import check_model_server
+from mistral_api.doctor.workers import check_workers
 from mistral_api.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ CHECKS = (
     Check("model", check_model),
     Check("memory", check_memory),
     Check("model server", check_model_server),
+    Check("workers", check_workers),
     Check("ports", check_ports),
     Check("database", check_database),
     Check("disk", check_disk),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+from mistral_api.system.process_end import end  # before all others
 from mistral_api.system.quiet_interrupt import end_quietly_at_interrupt
 
 if __name__ == "__main__":
@@ -119,4 +120,4 @@ def _run(settings: Settings, stack: Stack) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

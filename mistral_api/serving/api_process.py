@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 
+from mistral_api.system.process_end import end  # before all others
 from mistral_api.system.quiet_interrupt import end_quietly_at_interrupt
 
 if __name__ == "__main__":
@@ -173,4 +174,4 @@ def _wait_for_requests(server: ApplicationServer, seconds: float, orders: StopOr
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mistral_api.system.process_end import end  # before all others
 from mistral_api.system.quiet_interrupt import end_quietly_at_interrupt
 
 if __name__ == "__main__":
@@ -164,4 +165,4 @@ def _handle_stop(all_events: Sequence[Events], *, die_with_our_parent: bool) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

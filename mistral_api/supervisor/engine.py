@@ -6,15 +6,17 @@ The flags are llama-server's (llama.cpp, tools/server/README.md); the bundled en
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.engine_switches import flags_without_variable
+from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import BUNDLED
 from mistral_api.embedded.engine.openmp import LIBRARY, packaged_openmp, system_has_openmp
@@ -36,7 +38,9 @@ LLAMA_SERVER = "llama-server"
 FINGERPRINT_DIGITS = 10
 # How long the program may take for ``--version``.
 VERSION_TIMEOUT_SECONDS = 30.0
-_ADAPTER_FLAGS = {"--lora": "LLAMA_ARG_LORA", "--lora-scaled": "LLAMA_ARG_LORA_SCALED"}
+# What a llama-server says of workers that it cannot use (common/arg.cpp, ggml/src/ggml-rpc/ggml-rpc.cpp).
+_NO_RPC = re.compile(r"RPC not supported in this build|failed to find RPC")
+_RPC_MISMATCH = re.compile(r"RPC server version mismatch: ([\d.]+)")
 # llama.cpp's own default of the tokens that it computes at once (-ub).
 CPU_BATCH = 512
 # Of llama-server, which starts all at once.
@@ -124,50 +128,77 @@ def bundled_engine(build: Build) -> Engine:
 
 def _check_program(program: Path, label: str, stop_requested: Callable[[], bool]) -> Engine:
     """Return the engine of this program once it has shown that it runs. ``label`` begins the sentences of errors."""
+    # Its own variables have no part in that. With LLAMA_ARG_RPC it would connect to the workers.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(LLAMA_PREFIX)}
     try:
-        with subprocess.Popen(
-            [str(program), "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            creationflags=NEW_GROUP,
-        ) as process:
-            hold_group(process)
-            output = _read_output(process, label, stop_requested)
+        exit_code, output = _run([str(program), "--version"], environment, stop_requested)
     except OSError as error:
         raise StartError(f"{label} does not run: {error.strerror}; give the path of a llama-server.") from error
+    except TimeoutError as error:
+        raise StartError(f"{label} does not answer --version; give the path of a working llama-server.") from error
     lines = output.strip().splitlines()
-    if process.returncode == DLL_NOT_FOUND:
+    if exit_code == DLL_NOT_FOUND:
         raise StartError(f"{label} does not run: a DLL is missing, such as {RUNTIME_DLLS}.")
-    if process.returncode != 0:
-        last = lines[-1].strip() if lines else f"exit code {process.returncode}"
+    if exit_code != 0:
+        last = lines[-1].strip() if lines else f"exit code {exit_code}"
         raise StartError(f"{label} does not run: {last.rstrip('.')}.")
     versions = [line.removeprefix("version:").strip() for line in lines if line.startswith("version:")]
     return Engine(LLAMA_SERVER, (str(program),), versions[0] if versions else None)
 
 
-def _read_output(process: subprocess.Popen[str], label: str, stop_requested: Callable[[], bool]) -> str:
-    """Return all that the process prints.
+def refused_workers(engine: Engine, environment: Mapping[str, str], stop_requested: Callable[[], bool]) -> str | None:
+    """Return why a llama-server refuses workers that answer everyone else; None where it does not, or does not say.
+
+    ``environment``: names the workers. They are asked by the program itself, as at a start, since it tells nobody
+    which version of ggml's protocol it speaks. Raises StartError for a program that was built without workers.
+    """
+    try:
+        _, output = _run([*engine.command, "--list-devices"], environment, stop_requested)
+    except (OSError, TimeoutError) as error:
+        return f"llama-server does not list the devices of its workers: {error}"
+    if _NO_RPC.search(output):
+        raise StartError(
+            f"LLAMA_ARG_RPC: '{engine.command[0]}' was built without workers; set LLAMA_SERVER_BIN to a llama-server "
+            "that was built with -DGGML_RPC=ON, as llama.cpp's releases are."
+        )
+    if (mismatch := _RPC_MISMATCH.search(output)) is not None:
+        return (
+            f"the workers speak version {mismatch[1]} of ggml's RPC protocol and this llama-server another; "
+            "use the same build of llama.cpp on all machines"
+        )
+    return None
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], stop_requested: Callable[[], bool]) -> tuple[int, str]:
+    """Return the exit code of a program, and all that it prints. Raises OSError, TimeoutError or StopRequested.
 
     When it takes longer than VERSION_TIMEOUT_SECONDS, or a stop is requested, it is killed with all that it has
     started.
     """
-    deadline = time.monotonic() + VERSION_TIMEOUT_SECONDS
-    while True:
-        try:
-            return process.communicate(timeout=0.1)[0]
-        except subprocess.TimeoutExpired as error:
-            if stop_requested():
-                kill_group(process)
-                raise StopRequested from error
-            if time.monotonic() > deadline:
-                kill_group(process)
-                raise StartError(
-                    f"{label} does not answer --version; give the path of a working llama-server."
-                ) from error
+    with subprocess.Popen(
+        command,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        creationflags=NEW_GROUP,
+    ) as process:
+        hold_group(process)
+        deadline = time.monotonic() + VERSION_TIMEOUT_SECONDS
+        while True:
+            try:
+                output = process.communicate(timeout=0.1)[0]
+                return process.returncode, output
+            except subprocess.TimeoutExpired as error:
+                if stop_requested():
+                    kill_group(process)
+                    raise StopRequested from error
+                if time.monotonic() > deadline:
+                    kill_group(process)
+                    raise TimeoutError(f"no end within {VERSION_TIMEOUT_SECONDS:.0f} s") from error
 
 
 def server_command(spec: ServerSpec, engine: Engine, model: Path, step: MemoryStep) -> list[str]:
@@ -194,18 +225,10 @@ def server_command(spec: ServerSpec, engine: Engine, model: Path, step: MemorySt
     if step.cache_type is not None:
         # llama.cpp quantises the cache of values only with flash attention.
         options |= {"-ctk": step.cache_type, "-ctv": step.cache_type, "-fa": "on"}
-    if engine.name == LLAMA_SERVER:
-        options |= _adapter_options(spec)
     words = [word for option in options.items() for word in option]
     if engine.name == LLAMA_SERVER:
         words += flags_without_variable(spec.environment())
     return [*engine.command, *words, *spec.flags, "--metrics", "--slots"]
-
-
-def _adapter_options(spec: ServerSpec) -> dict[str, str]:
-    """Return the flags in the place of variables that the bundled engine has for adapters, and llama-server has not."""
-    named = {flag: spec.llama_variable(variable) for flag, variable in _ADAPTER_FLAGS.items()}
-    return {flag: value for flag, value in named.items() if value}
 
 
 def _http_threads(settings: Settings) -> int:

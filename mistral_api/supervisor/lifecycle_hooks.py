@@ -11,7 +11,9 @@ from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.quarantine import blame_constraints
 from mistral_api.security.audit import CONSTRAINT_QUARANTINED, AuditLog
 from mistral_api.supervisor.memory_fit import MemoryFitter
+from mistral_api.supervisor.rpc_workers import RpcWorkers
 from mistral_api.supervisor.slot_cache import SlotCacheManager
+from mistral_api.supervisor.status_reporter import StatusReporter
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,17 @@ class LifecycleHooks:
         self._feedback_reader = feedback_reader
         self._caches = caches
         self._ready_at = float("inf")
+        self._workers: RpcWorkers | None = None
+
+    def watch_workers(self, workers: RpcWorkers, pid: int, reporter: StatusReporter) -> None:
+        """Look after the machines that compute with the server, whose process is ``pid``."""
+        self._workers = workers or None
+        self._pid, self._reporter = pid, reporter
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether other machines compute with the server."""
+        return self._workers is not None
 
     @property
     def is_saving(self) -> bool:
@@ -51,11 +64,18 @@ class LifecycleHooks:
         """
         self._ready_at = time.monotonic()
         self._memory_fitter.remember_step()
+        if self._workers is not None:
+            self._workers.connected(self._pid, self._reporter)
         self._caches.restore(self._stop_requested)
         return dict(self._caches.restored)
 
     def on_probe(self) -> str | None:
-        """Save caches when it is time. Return why the server must be ended where its generations keep failing."""
+        """Save caches when it is time. Return why the server must be ended, if it must.
+
+        Its generations keep failing, or a worker has gone and it does not know that yet.
+        """
+        if self._workers is not None and (loss := self._workers.loss()) is not None:
+            return loss
         feedback = self._feedback_reader.read()
         self._caches.save_if_due(time.monotonic(), feedback)
         failures = feedback.failures_since(self._ready_at)

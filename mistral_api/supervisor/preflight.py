@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.attention import BASE_MODEL
+from mistral_api.control.engine_switches import sentence_of_switches, switch_variables
 from mistral_api.control.listening import require_free_address
+from mistral_api.control.rpc_workers import worker_addresses
 from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
 from mistral_api.control.shared_cache import whole_context
+from mistral_api.control.status import BUNDLED
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import read_device_memory
 from mistral_api.hardware.main_memory import total_memory_bytes
@@ -60,9 +64,12 @@ def run_preflight(spec: ServerSpec, stop_requested: Callable[[], bool]) -> Prefl
     _require_reachable(spec)
     model = read_model(settings, spec.path_setting)
     engine = choose_engine(settings, stop_requested)
+    _warn_of_switches(spec, engine)
     require_free_port(spec)
     _require_disk_space(settings)
-    require_memory(spec, engine, model)
+    # Workers say only once they are asked how much they have.
+    workers = worker_addresses(spec.environment())
+    require_memory(spec, engine, model, of_workers=None if workers else 0)
     has_template = has_chat_template(spec, model)
     if not has_template:
         log.warning("%s: '%s' %s", spec.path_setting, model.path, BASE_MODEL)
@@ -74,6 +81,14 @@ def has_chat_template(spec: ServerSpec, model: ModelInfo) -> bool:
     if model.has_chat_template or model.pools or spec.name != MAIN_SERVER:
         return True
     return any(spec.environment().get(name) for name in (*_TEMPLATE_VARIABLES, *_NO_CHAT_VARIABLES))
+
+
+def _warn_of_switches(spec: ServerSpec, engine: Engine) -> None:
+    """Say in the log which variables of llama.cpp have no effect on this server."""
+    variables = switch_variables(os.environ, bundled=engine.name == BUNDLED)
+    sentence = sentence_of_switches(each for each in variables if each.name.startswith(spec.variable_prefix))
+    if sentence is not None:
+        log.warning(sentence)
 
 
 def _require_reachable(spec: ServerSpec) -> None:
@@ -121,13 +136,16 @@ def _require_disk_space(settings: Settings) -> None:
         )
 
 
-def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
+def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo, *, of_workers: int | None = 0) -> None:
     """Raise StartError for a model that is larger than all memory: the machine would only swap.
 
-    What is loaded beside it (a projector, adapters, a draft model) counts with it, and must be usable.
+    What is loaded beside it (a projector, adapters, a draft model) counts with it, and must be usable. ``of_workers``:
+    the memory in bytes that other machines offer; with None, where nobody knows, nothing is compared.
     """
-    memory = total_memory_bytes()
     beside = sum(file.require_usable() for file in spec.companion_files)
+    if of_workers is None:
+        return
+    memory = total_memory_bytes() + of_workers
     needed = model.file_bytes + beside
     if needed <= memory:
         return
@@ -138,8 +156,9 @@ def require_memory(spec: ServerSpec, engine: Engine, model: ModelInfo) -> None:
         memory += device.total_bytes
     if needed > memory:
         others = f", the files beside it {beside // MIB} MiB," if beside else ""
+        where = "all machines together" if of_workers else "this machine"
         raise StartError(
-            f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB{others} and this machine "
+            f"{spec.path_setting}: '{model.path}' has {model.file_bytes // MIB} MiB{others} and {where} "
             f"{memory // MIB} MiB of memory; choose a smaller quantization or model."
         )
 

@@ -26,6 +26,12 @@ class ProcessorTime:
         self._threads = threads
         self._measured_at = float("-inf")
         self._seconds: dict[int, float] = {}
+        self._busy: int | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no thread computed when it was measured last."""
+        return self._busy == 0
 
     def hang_seconds_factor(self) -> float:
         """Measure, and return how many times HANG_SECONDS a server without progress may take.
@@ -33,7 +39,7 @@ class ProcessorTime:
         Sampling, and any loop of the main thread, keeps one thread busy. A batch on the CPU keeps all threads equally
         busy. The first measurement has nothing to compare with, so it returns the largest factor.
         """
-        busy = self._count_busy_threads()
+        busy = self._busy = self._count_busy_threads()
         if busy is None or busy > 1:
             return COMPUTING_FACTOR
         return ONE_THREAD_FACTOR if busy == 1 and self._threads == 1 else 1.0

@@ -189,7 +189,8 @@ class ServerRun:
             hang = detector.hang_reason(factor=factor)
             problem = hang or (failing if not detector.is_advancing else None)
             if problem is not None and self._is_running():
-                if hang is not None:
+                # A server that only waits does so for its workers: no constraint of a request makes it.
+                if hang is not None and not (self._hooks.has_workers and processor.is_idle):
                     self._blamed_constraints = self._hooks.on_hang(detector.last_progress_at)
                 return problem
             self._report_silence(detector, computing=factor > 1)

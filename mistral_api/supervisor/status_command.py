@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from mistral_api.control.attention import attention_line, attention_to_settings, most_urgent_first
+from mistral_api.control.rpc_workers import worker_from_fields
 from mistral_api.control.server_spec import MAIN_SERVER, server_specs
 from mistral_api.control.status import ModelServerStatus, State, read_status
 from mistral_api.settings import Settings
@@ -66,6 +67,7 @@ def _server_lines(status: ModelServerStatus) -> list[str]:
     ]
     if status.prompt_cache_mib is not None:
         lines.append(f"prompts  {status.prompt_cache_mib} MiB of main memory at most (PROMPT_CACHE_MIB)")
+    lines += [f"worker   {worker_from_fields(fields).describe()}" for fields in status.rpc_workers]
     lines.append(f"restarts {status.restarts}")
     lines += [f"  {_format_time(each.at)} {each.reason}" for each in status.last_restarts[-MAX_SHOWN_RESTARTS:]]
     if status.last_error:

@@ -7,11 +7,12 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mistral_api.control.attention import attention_line, idle_card_attention
 from mistral_api.control.placement import Placement
+from mistral_api.control.rpc_workers import RpcWorker
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
 from mistral_api.control.shared_cache import is_shared
 from mistral_api.control.status import (
@@ -179,6 +180,17 @@ class StatusReporter:
             idle_reason=None,
             restored_slots={},
         )
+
+    def set_rpc_workers(self, workers: Sequence[RpcWorker]) -> None:
+        """Set what is known of the machines that compute with the server."""
+        self._change(rpc_workers=[worker.fields() for worker in workers])
+
+    def wait_for_worker(self, problem: str) -> None:
+        """Enter ``backoff``, or stay there, until a worker can be used."""
+        if self.state is State.BACKOFF:
+            self._change(last_error=problem)
+        else:
+            self.enter_backoff(problem, [])
 
     def count_restart(self, reason: RestartReason) -> None:
         """Count a restart that is about to be made."""

@@ -15,18 +15,25 @@ from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_environment import KEY_VARIABLE
 from mistral_api.control.server_key import make_server_key
 from mistral_api.control.server_spec import ServerSpec
-from mistral_api.control.status import BUNDLED, RestartReason, State
+from mistral_api.control.status import BUNDLED, ModelServerStatus, RestartReason, State, read_status_file
 from mistral_api.engine_builds.build_store import CPU, Build, packaged_version
 from mistral_api.engine_builds.devices import build_environment
 from mistral_api.errors import StartError
-from mistral_api.supervisor.engine import bundled_engine, server_command, system_fingerprint
+from mistral_api.supervisor.engine import Engine, bundled_engine, server_command, system_fingerprint
 from mistral_api.supervisor.events import MAX_WAIT_SECONDS, Events, StopRequested
 from mistral_api.supervisor.lifecycle_hooks import LifecycleHooks
 from mistral_api.supervisor.load_report import VERBOSITY_VARIABLE, verbosity_of
 from mistral_api.supervisor.memory_fit import MemoryFitter
 from mistral_api.supervisor.owner_separation import describe_prompt_cache, separated_environment
-from mistral_api.supervisor.preflight import PreflightResult, needed_bytes, remove_stale_socket, run_preflight
+from mistral_api.supervisor.preflight import (
+    PreflightResult,
+    needed_bytes,
+    remove_stale_socket,
+    require_memory,
+    run_preflight,
+)
 from mistral_api.supervisor.process import OutputLog, ServerProcess, output_log_path, stop_leftover_server
+from mistral_api.supervisor.rpc_workers import RpcWorkers, left_workers, names_lost_worker, require_usable_workers
 from mistral_api.supervisor.server_run import RunEndReason, RunResult, ServerRun
 from mistral_api.supervisor.slot_cache import open_slot_caches
 from mistral_api.supervisor.status_reporter import StatusReporter
@@ -74,6 +81,7 @@ class Supervisor:
         self._backoff = backoff or Backoff(spec.settings.max_restarts)
         self._was_ready = False
         self._failed_loads = 0
+        self._workers = RpcWorkers.none(spec)
         self._feedback_reader = FeedbackReader(self._data_dir, spec.name)
 
     def delay_start_until(self, may_start: Callable[[], bool]) -> None:
@@ -115,11 +123,13 @@ class Supervisor:
     def _prepare(self) -> tuple[PreflightResult, OutputLog]:
         """Return what the checks have found, and the log of the server's output. Raises StartError, StopRequested."""
         stop_leftover_server(self._data_dir, self._spec.name)
+        left = read_status_file(self._data_dir, self._spec.name)
         self._reporter.write_first_status()
         self._choose_build(self._events, lambda: self._reporter.enter(State.STARTING))
         if self._events.stop_requested:
             raise StopRequested
         preflight = run_preflight(self._spec, self._events.poll_stop)
+        self._workers = self._open_workers(preflight.engine, left)
         return preflight, OutputLog(
             output_log_path(self._data_dir, self._spec.name), self._spec.settings.log_file_bytes
         )
@@ -132,6 +142,8 @@ class Supervisor:
         self._reporter.set_memory_step(memory_fitter.step)
         if self._reporter.state is not State.STARTING:  # it is while a build of the engine was chosen
             self._reporter.enter(State.STARTING)
+        if not self._wait_for_workers(preflight):
+            return
         folder = preflight.engine.build_folder
         if folder is not None and not folder.is_dir():
             raise _BuildUnusable(f"'{folder}' is gone")
@@ -140,7 +152,9 @@ class Supervisor:
             self._reporter.set_fingerprint(system_fingerprint(preflight.engine, caches.fingerprint))
             process = self._start([*command, *caches.flags()], preflight, output)
             hooks = LifecycleHooks(memory_fitter, self._feedback_reader, caches, self._events.poll_stop, self._data_dir)
+            hooks.watch_workers(self._workers, process.identity.pid, self._reporter)
             result = ServerRun(self._spec, process, hooks, self._reporter, self._events).run()
+            self._workers.disconnected(self._reporter)
             if result.end_reason is not RunEndReason.STOPPED:
                 caches.discard_if_ended_early(result.healthy_seconds or 0.0)
         if result.end_reason is RunEndReason.STOPPED:
@@ -150,6 +164,27 @@ class Supervisor:
             self._wait_for_restart(RestartReason.MEMORY, reason, output, 0.0)
         else:
             self._back_off(result, preflight, output)
+
+    def _open_workers(self, engine: Engine, left: ModelServerStatus | None) -> RpcWorkers:
+        """Return the workers that the server is to use. ``left``: the status that an earlier supervisor has left."""
+        workers = RpcWorkers(self._spec, engine, require_usable_workers(self._spec, engine), left_workers(left))
+        workers.warn_of_exposure()
+        return workers
+
+    def _wait_for_workers(self, preflight: PreflightResult) -> bool:
+        """Wait until all workers can be used. Return whether the server is to be started; else it is stopped."""
+        try:
+            self._workers.wait_until_ready(self._reporter, self._events)
+            if self._workers and not self._events.stop_requested:
+                require_memory(self._spec, preflight.engine, preflight.model, of_workers=self._workers.offered_bytes)
+        except StopRequested:
+            pass
+        except StartError as error:
+            raise self._enter_fatal(error) from None
+        if self._events.stop_requested:
+            self._reporter.enter(State.STOPPING)
+            self._enter_stopped()
+        return not self._events.stop_requested
 
     def _start(self, command: list[str], preflight: PreflightResult, output: OutputLog) -> ServerProcess:
         engine, needed = preflight.engine, needed_bytes(self._spec, preflight.model)
@@ -193,7 +228,10 @@ class Supervisor:
             self._wait_for_restart(RestartReason.CONSTRAINT, problem, output, 0.0)
             return
         delay = self._backoff.next_delay(result.healthy_seconds or 0.0)
-        if delay is None and result.end_reason is RunEndReason.HUNG:
+        lost_worker = names_lost_worker(output.lines())
+        if lost_worker:
+            problem += "; a worker was lost"
+        if delay is None and (result.end_reason is RunEndReason.HUNG or lost_worker):
             self._retry_slowly(problem, output)
             return
         if delay is None:
@@ -220,7 +258,7 @@ class Supervisor:
             if for_card:
                 raise _BuildUnusable(problem)
             raise self._enter_fatal(StartError(_engine_sentence(output)), output)
-        self._failed_loads += not result.was_killed
+        self._failed_loads += not (result.was_killed or names_lost_worker(output.lines()))
         if not self._was_ready and self._failed_loads >= MAX_FAILED_LOADS:
             if for_card:
                 raise _BuildUnusable(problem)

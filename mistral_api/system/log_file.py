@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from mistral_api.system.console_output import pieces
 from mistral_api.system.files import open_private
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 FILE_BYTES, OLD_FILES = 10 << 20, 5
 # So much is written at once at most.
@@ -154,6 +156,9 @@ class LogFileHandler(logging.Handler):
             self._warn("%d processes write logs in '%s' already; this one writes none", MOST_WRITERS, self._folder)
 
     def _free_file(self) -> RotatingFile | None:
+        # It brings asyncio. The engine and commands, which log into no file, are imported in half the time without.
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - slow, and needed only here
+
         for number in range(1, MOST_WRITERS + 1):
             name = self._name if number == 1 else f"{self._name}-{number}"
             lock = FileLock(self._folder / f"{name}.log.lock", timeout=0, mode=0o600)

@@ -10,6 +10,7 @@ from typing import NotRequired, TypedDict
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.placement import Placement
+from mistral_api.control.rpc_workers import WorkerHealth, worker_health
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.shared_cache import SharedCache
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
@@ -264,8 +265,8 @@ class MemoryHealth(TypedDict):
 class ModelServerHealth(TypedDict):
     """The ``model_server`` object of ``/health``.
 
-    ``device``, ``memory``, ``pid`` and ``last_error`` are not for strangers. ``gpu_layers`` of ``layers`` lie on cards;
-    ``gpu_layers_set`` is what was asked for. ``context_size`` is what all slots have together,
+    ``device``, ``memory``, ``pid``, ``workers`` and ``last_error`` are not for strangers. ``gpu_layers`` of ``layers``
+    lie on cards; ``gpu_layers_set`` is what was asked for. ``context_size`` is what all slots have together,
     ``request_context_size`` what one request has.
     """
 
@@ -285,6 +286,7 @@ class ModelServerHealth(TypedDict):
     request_context_size: int | None
     unified_cache: bool | None
     slots: dict[str, int] | None
+    workers: NotRequired[list[WorkerHealth]]
     last_error: NotRequired[str | None]
 
 
@@ -317,6 +319,7 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         "request_context_size": placement.request_context_size,
         "unified_cache": placement.unified_cache,
         "slots": count_slots(entry.client, may_sleep=spec.sleep_seconds is not None) if probe == "ready" else None,
+        "workers": [] if status is None else [worker_health(fields) for fields in status.rpc_workers],
         "last_error": status.last_error if status else None,
     }
 
@@ -351,6 +354,7 @@ def _external_health(entry: ModelServerEntry) -> ModelServerHealth:
         "request_context_size": None,
         "unified_cache": None,
         "slots": count_slots(entry.client) if probe.state == "ready" else None,
+        "workers": [],
         "last_error": probe.cause,
     }
 

@@ -37,7 +37,7 @@ blueprint = Blueprint("health", __name__, url_prefix="/health")
 stats_blueprint = Blueprint("stats", __name__, url_prefix="/v1/stats")
 _QUERY = StatsQuery()
 # Details that help an attacker more than a stranger who wants to know whether the server works.
-_PRIVATE = ("pid", "last_error", "device", "memory")
+_PRIVATE = ("pid", "last_error", "device", "memory", "workers")
 
 
 class RecordingHealth(TypedDict):
@@ -74,7 +74,7 @@ class HealthReport:
 
 
 def health_of(services: Services, *, details: bool) -> HealthReport:
-    """Return the state of every part now. ``details`` false leaves out process ids and error texts."""
+    """Return the state of every part now. ``details`` false leaves out process ids, error texts and other machines."""
     servers = services.model_servers
     model_server = _server_health(servers.main, details=details)
     embedding_server = None if servers.embedding is None else _server_health(servers.embedding, details=details)

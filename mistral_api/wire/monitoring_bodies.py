@@ -22,6 +22,17 @@ _STATUS = StringEnum("ok", "degraded", "unavailable")
 _CARD = required(index=COUNT, name=Nullable(Text()), memory_total_bytes=Nullable(COUNT))
 _CARD_FIGURES = ("utilization_percent", "memory_used_bytes", "temperature_celsius", "power_watts")
 
+_WORKER = Object(
+    required(
+        address=Text(),
+        state=StringEnum("not asked yet", "ready", "in use", "away", "busy", "other version"),
+        problem=Nullable(Text()),
+        protocol=Nullable(Text()),
+        devices=COUNT,
+        free_bytes=COUNT,
+        total_bytes=COUNT,
+    )
+)
 MODEL_SERVER_HEALTH = Component(
     "ModelServerHealth",
     Object(
@@ -51,6 +62,7 @@ MODEL_SERVER_HEALTH = Component(
                 )
             ),
             pid=Nullable(COUNT),
+            workers=Array(_WORKER),
             last_error=Nullable(Text()),
         ),
     ),

@@ -95,8 +95,9 @@ def test_settings_says_what_is_in_effect_and_from_where(project: Project) -> Non
 
 
 def test_settings_as_json_have_every_setting_with_its_type(project: Project) -> None:
-    project.configure("MODEL_ALIASS=x")
-    done = project.run(*MISTRAL_API, "settings", "--json", CORS_ORIGINS="http://a.example, http://b.example")
+    project.configure("MODEL_ALIASS=x", "LLAMA_ARG_CTX_SIZE=9")
+    origins = "http://a.example, http://b.example"
+    done = project.run(*MISTRAL_API, "settings", "--json", CORS_ORIGINS=origins, LLAMA_ARG_CACHE_RAM="64")
     shown = json.loads(done.stdout)
     values = {name: each["value"] for name, each in shown["settings"].items()}
     assert list(values) == [name for name, _ in setting_fields()]
@@ -112,6 +113,10 @@ def test_settings_as_json_have_every_setting_with_its_type(project: Project) -> 
     assert "demo model, " in shown["settings"]["MODEL_PATH"]["stands_for"]
     assert (shown["env_file"], shown["project"]) == (str(project.folder / ".env"), str(project.folder))
     assert shown["misspelt"] == [{"name": "MODEL_ALIASS", "line": 1, "nearest": "MODEL_ALIAS"}]
+    assert shown["switches"] == {
+        "LLAMA_ARG_CACHE_RAM": {"value": "64", "source": "environment", "line": None, "no_effect": None},
+        "LLAMA_ARG_CTX_SIZE": {"value": "9", "source": ".env", "line": 2, "no_effect": "CONTEXT_SIZE decides that"},
+    }
     assert project.files() == {".env"}
 
 

@@ -32,7 +32,7 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
         assert first.parameters == 134_515_008
         key = {"Authorization": f"Bearer {read_key(data_dir)}"}
         props = requests.get(f"{first.url}/props", headers=key, timeout=10).json()
-        assert props["default_generation_settings"]["n_ctx"] == 8192  # all of it, since the slots share one cache
+        assert props["default_generation_settings"]["n_ctx"] == 8192
         assert requests.get(f"{first.url}/metrics", headers=key, timeout=10).status_code == 200
         wait_for(lambda: "listening" in Path(first.log_path).read_text(), "a word of it in the log")
         shown = run_supervisor_to_end(data_dir, "status", "--json")
@@ -41,7 +41,7 @@ def test_model_server_is_started_reported_restarted_and_stopped(data_dir: Path) 
         placement = first.placement
         assert placement is not None
         assert (placement.device, placement.gpu_layers, placement.context_size) == ("cpu", 0, 8192)
-        assert (placement.request_context_size, placement.unified_cache) == (8192, True)
+        assert placement.request_context_size == props["default_generation_settings"]["n_ctx"]
         assert "GPU layers 0 (set: 20), " in run_supervisor_to_end(data_dir, "status").stdout
         refused = run_supervisor_to_end(data_dir)
         assert refused.returncode == 2
@@ -93,6 +93,7 @@ def test_stopping_while_the_model_loads_leaves_no_process(data_dir: Path, name: 
         ({"MODEL_PATH": __file__}, "is not a GGUF file"),
         ({"LLAMA_SERVER_BIN": "/no/such/program"}, "LLAMA_SERVER_BIN: '/no/such/program' does not run"),
         ({"LLAMA_SERVER_BIN": "/bin/false"}, "LLAMA_SERVER_BIN: '/bin/false' does not run"),
+        ({"LLAMA_ARG_RPC": "10.0.0.2:50052"}, "LLAMA_ARG_RPC: the bundled engine cannot compute on other machines"),
         ({"MODEL_SERVER_URL": "http://127.0.0.1:1"}, "MODEL_SERVER_URL is set"),
     ],
 )

@@ -26,6 +26,11 @@ CUDA_OUT_OF_MEMORY = (
 HOST_OUT_OF_MEMORY = "ggml_aligned_malloc: insufficient memory (attempted to allocate 9000.00 MB)"
 METRICS = "llamacpp:requests_processing 1\nllamacpp:n_decode_total {}\n"
 
+# What a llama-server says that cannot use the workers of LLAMA_ARG_RPC.
+OUTPUT_WITH_WORKERS = {
+    "without-rpc": 'error while handling environment variable "LLAMA_ARG_RPC": RPC not supported in this build',
+    "other-rpc": "RPC server version mismatch: 7.0.0",
+}
 
 # With "hangs-on-evil" a request with this in it is never answered, nor any other one after it.
 EVIL = b"evil"
@@ -172,11 +177,15 @@ def main() -> None:
     """Run the behaviour of this start."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--version", action="store_true")
+    parser.add_argument("--list-devices", action="store_true")
     parser.add_argument("--port", type=int)
     parser.add_argument("-ngl", default="auto")
     options, _ = parser.parse_known_args()
     if options.version:
         print("version: 1 (fake)")
+        return
+    if options.list_devices:
+        print(OUTPUT_WITH_WORKERS.get(os.environ["GGML_MISBEHAVE"], "Available devices:"))
         return
     how = _behaviour()
     (FOLDER / "descriptors").write_text(" ".join(sorted(os.listdir("/proc/self/fd"))))

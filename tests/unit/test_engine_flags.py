@@ -18,6 +18,7 @@ from mistral_api.embedded.engine.values import LoraAdapter
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, server_command
 from mistral_api.supervisor.memory_fallback import MemoryStep
+from tests.support.switch_page import switch_page
 
 # Values of switches that take neither numbers nor files.
 WORDS = ("auto", "none", "greedy", "top_k", "x=CPU", '{"a": 1}', "f16", "yarn", "layer", "isolate", "mean", "1-2")
@@ -113,7 +114,7 @@ def test_flag_that_is_not_taken_is_refused_with_what_may_be_meant(flag: str, hin
 
 
 def test_each_variable_sets_what_its_flag_sets(gguf: Path) -> None:
-    texts = ["1", "0.5", "on", str(gguf), f"{gguf}:2", str(gguf.parent), str(gguf.parent / "object.json"), *WORDS]
+    texts = ["64", "1", "0.5", "on", str(gguf), f"{gguf}:2", str(gguf.parent), str(gguf.parent / "object.json"), *WORDS]
     guessing = {"LLAMA_ARG_SPEC_NGRAM_MOD_N_MAX": "9", "LLAMA_ARG_SPEC_TYPE": "ngram-mod"}
     for flag in FLAGS:
         text = "on" if flag.stands_alone else next(text for text in texts if _takes(flag, text))
@@ -222,3 +223,8 @@ def test_chat_template_is_read_from_a_file_and_flags_override_variables(tmp_path
     assert parse_options(["--chat-template", "chatml"], variable).values["chat_template"] == "chatml"
     with pytest.raises(BadFlag, match="chat-template-file"):
         parse_options(["--chat-template-file", str(tmp_path / "none")], {})
+
+
+def test_page_of_switches_is_that_of_the_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "switches.md"
+    assert page.read_text(encoding="utf-8") == switch_page(), "python -m tests.support.switch_page > docs/switches.md"

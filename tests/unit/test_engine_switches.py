@@ -95,7 +95,8 @@ def command_lines(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
 
 
 def _command_lines(flag: Flag, values: list[str]) -> Iterator[list[str]]:
-    own = _OWN_THREADS if "cpuparams" in flag.attributes[0] and "n_threads" not in flag.attributes[0] else []
+    follows = flag.attributes[0].startswith(("cpuparams_batch.", "speculative.draft.cpuparams"))
+    own = _OWN_THREADS if follows and "n_threads" not in flag.attributes[0] else []
     if flag.stands_alone:
         yield from ([word] for word in (*flag.names, *flag.off))
         return

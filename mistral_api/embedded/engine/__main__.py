@@ -34,6 +34,10 @@ LOG_SECONDS = 0.5
 # What the main thread waits for: a signal, the loaded server, or the error of a failed load.
 _LoadEvent: TypeAlias = "int | BaseException | xllamacpp.Server"
 
+# The loaded server, until the process ends at once: to let go of it waits for its threads, and for ever where it is
+# asked to end in the moment in which they begin.
+_kept: list[xllamacpp.Server] = []
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Load the model and serve it; return an ExitCode."""
@@ -84,6 +88,10 @@ def _serve(options: EngineOptions) -> int:
 
 def _load(params: xllamacpp.CommonParams, options: EngineOptions) -> xllamacpp.Server:
     """Return the server once it has its model. How much it prints meanwhile is the operator's choice, or ours."""
+    # All that llama.cpp fits to the memory without a device is a context of no given size. To find out it reads the
+    # model's vocabulary one more time, which is a third of the start of a small model.
+    if params.n_ctx and "fit_params" not in options.values and not devices():
+        params.fit_params = False
     if "verbosity" in options.values:
         return xllamacpp.Server(params)
     params.verbosity = LOADING_VERBOSITY
@@ -93,7 +101,6 @@ def _load(params: xllamacpp.CommonParams, options: EngineOptions) -> xllamacpp.S
 
 
 def _wait(events: queue.SimpleQueue[_LoadEvent]) -> int:
-    server: xllamacpp.Server | None = None
     while True:
         try:
             event = events.get(timeout=POLL_SECONDS)
@@ -105,8 +112,8 @@ def _wait(events: queue.SimpleQueue[_LoadEvent]) -> int:
             time.sleep(LOG_SECONDS)
             print(f"error: the model could not be loaded: {event}", file=sys.stderr)
             return ExitCode.FAILED
-        server = event
-        print(f"engine: listening on {server.listening_address}", file=sys.stderr, flush=True)
+        _kept.append(event)
+        print(f"engine: listening on {event.listening_address}", file=sys.stderr, flush=True)
 
 
 def _device_line(device: dict[str, Any]) -> str:

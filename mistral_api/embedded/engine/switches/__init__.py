@@ -11,7 +11,8 @@ from typing import Final
 from mistral_api.embedded.engine.flag import Flag, FlagGroup
 from mistral_api.embedded.engine.switches.context import CACHE, CONTEXT, EMBEDDINGS, POSITIONS
 from mistral_api.embedded.engine.switches.generation import SAMPLING, TEMPLATE
-from mistral_api.embedded.engine.switches.model import DEVICES, FILES, PROCESSORS, PROJECTOR
+from mistral_api.embedded.engine.switches.model import DEVICES, FILES, PROJECTOR
+from mistral_api.embedded.engine.switches.processors import PROCESSORS
 from mistral_api.embedded.engine.switches.server import ACCESS, ADDRESS, ENDPOINTS, LOG
 from mistral_api.embedded.engine.switches.speculation import DRAFT_PROCESSORS, NGRAMS, SPECULATIVE
 
