@@ -56,6 +56,14 @@ def test_llama_server_may_have_switches_that_we_do_not_know() -> None:
     assert sentence_of_switches(switches[:1]) is None
 
 
+def test_slip_of_the_keyboard_is_named_to_a_llama_server_too() -> None:
+    environment = dict.fromkeys(("LLAMA_ARG_FLASH_ATN", "LLAMA_ARG_MLOCK", "LLAMA_ARG_DEVICE", "LLAMA_ARG_LORA"), "1")
+    switches = switch_variables(environment, bundled=False)
+    assert {each.name: each.why_without_effect for each in switches if each.why_without_effect} == {
+        "LLAMA_ARG_FLASH_ATN": "did you mean LLAMA_ARG_FLASH_ATTN?"
+    }
+
+
 def test_llama_server_gets_flags_for_switches_that_it_has_no_variable_for() -> None:
     environment = {
         "LLAMA_ARG_LORA": "a.gguf",
