@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mistral_api.control.server_environment import LLAMA_PREFIX
+from mistral_api.control.status import BUNDLED
 from mistral_api.embedded.engine.switches import FLAGS
 from mistral_api.embedded.engine.switches.left_out import NO_TLS
 from mistral_api.embedded.engine.variables import VARIABLES, knows_variable, why_without_effect
@@ -75,6 +76,12 @@ def sentence_of_switches(variables: Iterable[SwitchVariable]) -> str | None:
     """Return one line for the operator about those that have no effect, or None where all have one."""
     idle = [f"{each.name} ({each.why_without_effect})" for each in variables if each.why_without_effect]
     return f"Switches of llama.cpp without effect: {'; '.join(idle)}." if idle else None
+
+
+def switches_in_effect(environment: Mapping[str, str], prefix: str, engine: str) -> list[str]:
+    """Return the names of one server's variables, by its prefix, that reach its engine: one may be why it fails."""
+    variables = switch_variables(environment, bundled=engine == BUNDLED)
+    return [each.name for each in variables if each.name.startswith(prefix) and each.why_without_effect is None]
 
 
 def refused_switches(environment: Mapping[str, str], prefix: str) -> list[str]:

@@ -224,6 +224,14 @@ def test_what_keeps_records_waiting_is_named(state: RecordingState, database: Da
     assert [item["code"] for item in attention_to_records(state, database, None)] == codes
 
 
+@pytest.mark.parametrize(
+    ("pending", "words"), [(0, "go on, and exchanges wait"), (1, "1 exchange waits"), (2, "2 exchanges wait")]
+)
+def test_waiting_exchanges_are_counted_in_words(pending: int, words: str) -> None:
+    (item,) = attention_to_records(RecordingState(True, pending, 1.0), GOOD_DATABASE | {"status": "unavailable"}, None)
+    assert f"{words} in the journal." in item["message"]
+
+
 def test_most_urgent_comes_first_and_strangers_see_no_more_than_the_rest_of_health_says() -> None:
     late = attention("late", AttentionLevel.FAILURE, "It fails.", "mend it")
     items = sorted_attention([make_status(idle_cards=[CARD]), None], [], [late])
