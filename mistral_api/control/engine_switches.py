@@ -6,6 +6,7 @@ They are variables that begin with ``LLAMA_ARG_``, or for the embedding server w
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -84,6 +85,11 @@ def switches_in_effect(environment: Mapping[str, str], prefix: str, engine: str)
     return [each.name for each in variables if each.name.startswith(prefix) and each.why_without_effect is None]
 
 
+def own_names(sentence: str, prefix: str) -> str:
+    """Return what an engine says of its variables with the names that they have in our environment."""
+    return re.sub(rf"\b{LLAMA_PREFIX}", prefix, sentence)
+
+
 def refused_switches(environment: Mapping[str, str], prefix: str) -> list[str]:
     """Return a sentence for each variable of one server's, by its prefix, that keeps that server from being started.
 
@@ -103,7 +109,8 @@ def _why_without_effect(name: str, value: str, *, bundled: bool) -> str | None:
         return f"refused at the start: {_REFUSED[switch]}" if value.strip() else None
     if switch in decided:
         return f"{decided[switch]} decides that"
-    return why_without_effect(LLAMA_PREFIX + switch) if bundled else _slip(LLAMA_PREFIX + switch)
+    reason = why_without_effect(LLAMA_PREFIX + switch) if bundled else _slip(LLAMA_PREFIX + switch)
+    return reason and own_names(reason, name[: -len(switch)])
 
 
 def _slip(variable: str) -> str | None:

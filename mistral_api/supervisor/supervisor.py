@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from mistral_api.control.engine_switches import switches_in_effect
+from mistral_api.control.engine_switches import own_names, switches_in_effect
 from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_environment import KEY_VARIABLE
 from mistral_api.control.server_key import make_server_key
@@ -264,7 +264,7 @@ class Supervisor:
         if result.could_not_start and preflight.engine.name == BUNDLED:
             if for_card:
                 raise _BuildUnusable(problem)
-            raise self._enter_fatal(StartError(_engine_sentence(output)), output)
+            raise self._enter_fatal(StartError(own_names(_engine_sentence(output), self._spec.variable_prefix)), output)
         self._failed_loads += not (result.was_killed or names_lost_worker(output.lines()))
         if not self._was_ready and self._failed_loads >= MAX_FAILED_LOADS:
             if for_card:

@@ -8,6 +8,7 @@ import pytest
 
 from mistral_api.control.engine_switches import (
     flags_without_variable,
+    own_names,
     sentence_of_switches,
     switch_variables,
     switches_in_effect,
@@ -29,7 +30,7 @@ from tests.support.gguf_files import write_gguf
         ("LLAMA_ARG_CTX_SIZE", "CONTEXT_SIZE decides that"),
         ("EMBEDDING_LLAMA_ARG_CTX_SIZE", "EMBEDDING_CONTEXT_SIZE decides that"),
         ("EMBEDDING_LLAMA_ARG_POOLING", None),
-        ("EMBEDDING_LLAMA_ARG_POLING", "no switch has this name (did you mean LLAMA_ARG_POOLING?)"),
+        ("EMBEDDING_LLAMA_ARG_POLING", "no switch has this name (did you mean EMBEDDING_LLAMA_ARG_POOLING?)"),
         ("LLAMA_ARG_MLOCK", "it is called LLAMA_ARG_LOAD_MODE=mlock now"),
     ],
 )
@@ -59,6 +60,12 @@ def test_llama_server_may_have_switches_that_we_do_not_know() -> None:
     sentence = "Switches of llama.cpp without effect: LLAMA_ARG_PORT (MODEL_SERVER_PORT decides that)."
     assert sentence_of_switches(switches) == sentence
     assert sentence_of_switches(switches[:1]) is None
+
+
+def test_engine_that_names_its_variable_means_the_embedding_servers() -> None:
+    said = "argument LLAMA_ARG_KEEP: no; EMBEDDING_LLAMA_ARG_X"
+    assert own_names(said, "EMBEDDING_LLAMA_ARG_") == "argument EMBEDDING_LLAMA_ARG_KEEP: no; EMBEDDING_LLAMA_ARG_X"
+    assert own_names(said, "LLAMA_ARG_") == said
 
 
 def test_slip_of_the_keyboard_is_named_to_a_llama_server_too() -> None:
