@@ -291,8 +291,9 @@ class _RemoteGenerations:
             self._pool.remote.discard(waiter)
 
     def _leave_all(self) -> None:
+        """Take back all that a process had which has ended: the model server does not know yet that it has."""
         for key in self._waiters.copy():
-            self._leave(key)
+            self._cut_off(key)
 
     def _positions(self) -> list[tuple[int, int]]:
         waiters = self._waiters.copy().items()

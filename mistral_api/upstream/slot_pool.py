@@ -106,6 +106,8 @@ class OwnSlotPool:
         # generations run that may need more.
         self._has_large = True
         self._large = 0
+        # The one that had its turn, and waits for room in the cache.
+        self._blocked: Waiter | None = None
         self._timer: threading.Timer | None = None
         self._most_waiting = most_waiting
         self._clock = clock
@@ -245,7 +247,7 @@ class OwnSlotPool:
     def _admit(self) -> list[Waiter]:
         """Admit those whose turn it is, as far as there are slots for them, and return them. The lock is held."""
         admitted: list[Waiter] = []
-        while (waiter := self._queue.next()) is not None and self._has_slots(waiter):
+        while (waiter := self._next()) is not None and self._has_slots(waiter):
             if not self._has_cache(waiter):
                 self._wait_for_lingering()
                 passing = self._passing(waiter)
@@ -256,6 +258,16 @@ class OwnSlotPool:
             self._note_admission(waiter)
             admitted.append(waiter)
         return admitted
+
+    def _next(self) -> Waiter | None:
+        """Return the one whose turn it is, None where nobody waits. The lock is held.
+
+        One that has had its turn keeps it, though owners come who have fewer slots: they would never leave it room.
+        """
+        if self._blocked is None or not self._blocked.waits:
+            self._blocked = None
+            return self._queue.next()
+        return self._blocked
 
     def _note_admission(self, waiter: Waiter) -> None:
         waiter.began = self._clock()
@@ -277,6 +289,7 @@ class OwnSlotPool:
         None: there is none that is small enough, or enough of them have gone before.
         """
         now = self._clock()
+        self._blocked = blocked
         if blocked.blocked_at is None:
             blocked.blocked_at = now
         is_over = blocked.passes >= PASSES_PER_SLOT * (self.size or 1) or now - blocked.blocked_at >= PASS_SECONDS

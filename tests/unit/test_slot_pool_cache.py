@@ -85,6 +85,23 @@ def test_large_request_is_passed_for_so_long_and_no_longer(pool: Pool) -> None:
     assert (large.admitted, small.admitted) == (True, True)
 
 
+def test_large_request_keeps_its_turn_when_owners_come_who_have_nothing_yet(pool: Pool) -> None:
+    own = pool.add(2_000, "ada")
+    running, large = pool.add(2_000, "bob"), pool.add(32_000, "ada")
+    pool.end(own)
+    passed = 0
+    for number in range(100):  # one of them always runs
+        small = pool.add(2_000, f"owner {number}")
+        if not small.admitted:
+            break
+        passed += 1
+        pool.end(running)
+        running = small
+    assert passed <= PASSES_PER_SLOT * 4
+    pool.end(running)
+    assert (large.admitted, small.admitted) == (True, False)
+
+
 def test_small_request_of_another_owner_passes_too(pool: Pool) -> None:
     pool.add(10_000, "ada")
     large = pool.add(30_000, "bob")
