@@ -176,13 +176,21 @@ def test_silent_process_gives_its_tokens_back(pool: Pool) -> None:
 def test_idle_slots_are_looked_at_while_large_requests_run_and_after_them(pool: Pool) -> None:
     first = pool.add(8_000)
     assert first.crowd == 8_000  # what the slots have after a start is not known
-    pool.pool.note_small()
+    pool.pool.note_small(first)
     assert pool.add(8_000).crowd == 0
     large = pool.add(10_000)
     assert large.crowd == 26_000
     pool.end(first)
     assert pool.add(5_000).crowd == 23_000
     pool.end(large)
-    assert pool.add(5_000).crowd == 18_000
-    pool.pool.note_small()
+    last = pool.add(5_000)
+    assert last.crowd == 18_000
+    pool.pool.note_small(last)
     assert pool.add(0).crowd == 0
+
+
+def test_slots_are_looked_at_again_after_a_large_request_that_ran_while_they_were(pool: Pool) -> None:
+    large, looking = pool.add(10_000), pool.add(5_000)
+    pool.end(large)
+    pool.pool.note_small(looking)  # it has not seen the slot of the large one
+    assert pool.add(5_000).crowd
