@@ -215,7 +215,10 @@ class Supervisor:
             raise self._enter_fatal(error, output) from None
 
     def _back_off(self, result: RunResult, preflight: PreflightResult, output: OutputLog) -> None:
-        """Wait before the next start. Raises StartError or TooManyRestarts where there is to be none."""
+        """Wait before the next start. Raises StartError or TooManyRestarts where there is to be none.
+
+        With a build for a card, whose driver may be at fault, _BuildUnusable instead.
+        """
         problem = result.problem
         if result.was_ready:
             self._was_ready, self._failed_loads = True, 0
@@ -231,6 +234,8 @@ class Supervisor:
         lost_worker = names_lost_worker(output.lines())
         if lost_worker:
             problem += "; a worker was lost"
+        if delay is None and preflight.engine.build_folder is not None:
+            raise _BuildUnusable(f"{problem} (restart {self._reporter.restarts})")
         if delay is None and (result.end_reason is RunEndReason.HUNG or lost_worker):
             self._retry_slowly(problem, output)
             return
@@ -274,7 +279,8 @@ class Supervisor:
             problem.rstrip("."),
             installed_command("mistral-api engine install KIND"),
         )
-        self._failed_loads = 0
+        self._was_ready, self._failed_loads = False, 0
+        self._backoff.start_over()
         self._reporter.enter_backoff(problem, output.lines())
         self._restart_unless_stopped(RestartReason.LOAD)
         on_cpu = replace(preflight, engine=bundled_engine(Build(CPU, packaged_version())))

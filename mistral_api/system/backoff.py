@@ -46,6 +46,11 @@ class Backoff:
         longest = min(FIRST_DELAY_SECONDS * DELAY_GROWTH ** (self._crashes_in_a_row - 1), MAX_DELAY_SECONDS)
         return longest * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
 
+    def start_over(self) -> None:
+        """Forget all crashes: what is started next is another program."""
+        self._restarts.clear()
+        self._crashes_in_a_row = self._slow_delays_in_a_row = 0
+
     def next_slow_delay(self) -> float:
         """Return the seconds to wait before a server that was given up for its hangs is started again.
 

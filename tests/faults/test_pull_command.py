@@ -168,6 +168,6 @@ def test_pull_command_reports_a_full_disk_and_resumes_later(hub: ModelHub, tmp_p
 def test_pull_list_works_offline_and_other_commands_do_not_import_huggingface_hub() -> None:
     shown = CliRunner().invoke(main, ["pull", "--list"])
     assert shown.exit_code == 0
-    assert re.search(r"^mistral-7b-instruct +4\.1 +6\.1 +19 +32 +all ", shown.stdout, re.MULTILINE)
+    assert re.search(r"^mistral-7b-instruct +4\.1 +9\.1 +12 +20 +28 ", shown.stdout, re.MULTILINE)
     program = "import sys, mistral_api.cli; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0

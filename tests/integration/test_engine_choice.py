@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -238,6 +239,24 @@ def test_build_that_fails_later_leaves_the_cpu(data_dir: Path, behaviour: str, r
         log = (data_dir / "logs" / "supervisor.log").read_text()
     assert log.count(f"cannot serve here, so the CPU's does: the model server ended with {reason}") == 1
     assert "mistral-api engine install KIND` chooses another build" in log
+
+
+@linux
+@pytest.mark.slow
+def test_build_that_crashes_again_and_again_leaves_the_cpu(data_dir: Path) -> None:
+    install_build(data_dir, "works")
+    with running_supervisor(data_dir, CONTEXT_SIZE="1024", MAX_RESTARTS="1") as running:
+        for restarts in (0, 1):
+            status = running.wait_ready(restarts)
+            assert status.engine_version == f"xllamacpp {packaged_version()} (cu128)"
+            assert status.pid is not None
+            os.kill(status.pid, signal.SIGKILL)
+        on_cpu = running.wait_ready(restarts=2)
+        assert on_cpu.engine_version == f"xllamacpp {packaged_version()}"
+        # The processor's build has restarts of its own.
+        assert on_cpu.pid is not None
+        os.kill(on_cpu.pid, signal.SIGKILL)
+        running.wait_ready(restarts=3)
 
 
 @linux

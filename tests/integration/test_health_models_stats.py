@@ -22,12 +22,12 @@ def test_health_reports_the_state_of_every_component(server: Server, http: reque
     assert (answer.status_code, body["status"]) == (200, "ok")
     model_server = body["model_server"]
     assert (model_server["state"], model_server["model"]) == ("ready", "SmolLM2-135M-Instruct.Q4_1")
-    assert (model_server["engine"], model_server["restarts"], model_server["context_size"]) == ("bundled", 0, 2048)
+    assert (model_server["engine"], model_server["restarts"], model_server["context_size"]) == ("bundled", 0, 8192)
     assert model_server["slots"] == {"total": 4, "busy": 0}
     assert model_server["pid"] > 0
     assert (model_server["device"], model_server["gpu_layers"], model_server["memory"]["devices"]) == ("cpu", 0, [])
     assert model_server["memory"]["main_bytes"] > 100 << 20
-    assert (model_server["request_context_size"], model_server["unified_cache"]) == (2048, True)
+    assert model_server["request_context_size"] == (8192 if model_server["unified_cache"] else 2048)
     assert body["attention"] == []
     assert (body["database"]["status"], body["database"]["schema"]) == ("ok", "current")
     assert body["database"]["latency_ms"] > 0
