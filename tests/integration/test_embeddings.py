@@ -162,7 +162,7 @@ def test_embedding_input_of_the_maximum_length_works(embedder: OpenAI) -> None:
 def test_chat_and_embedding_models_are_listed_and_refuse_the_other_task(embedding: Server, embedder: OpenAI) -> None:
     listed = {model.id: model.model_dump() for model in embedder.models.list().data}
     assert list(listed) == [CHAT, "embedder", "second-name"]
-    assert (listed[CHAT]["context_window"], listed["embedder"]["context_window"]) == (512, 256)
+    assert (listed[CHAT]["context_window"], listed["embedder"]["context_window"]) == (2048, 256)
     assert listed["embedder"]["state"] == "ready"
     assert embedder.models.retrieve("second-name").id == "second-name"
     with pytest.raises(NotFoundError, match="'embedder'") as missing:

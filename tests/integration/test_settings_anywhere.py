@@ -76,13 +76,14 @@ def test_settings_says_what_is_in_effect_and_from_where(project: Project) -> Non
     )
     done = project.run(*MISTRAL_API, "settings", "--changed", MODEL_PATH="m.gguf", API_THREADS="8", GPU_LAYRS="1")
     assert (done.returncode, done.stderr) == (0, "")
-    rows = [line.rsplit(maxsplit=1 if line.endswith("environment") else 3) for line in done.stdout.splitlines()[4:11]]
+    rows = [line.rsplit(maxsplit=1 if line.endswith("environment") else 3) for line in done.stdout.splitlines()[4:12]]
     assert {row[0].split()[0]: (row[0].split()[-1], " ".join(row[1:])) for row in rows} == {
         "DATABASE_URL": ("postgresql://me:***@db.example.com:5432/m?sslmode=require", ".env line 2"),
         "API_PORT": ("9100", ".env line 1"),
         "API_THREADS": ("8", "environment"),
         "ADMIN_API_KEY": ("***", ".env line 4"),
         "RATE_LIMIT_STORAGE_URL": ("redis://***@localhost:6379/0", ".env line 3"),
+        "ENGINE_INDEX_URL": ("http://127.0.0.1:9", "environment"),
         "MODEL_PATH": (str(project.elsewhere / "m.gguf"), "environment"),
         "DATA_DIR": (str(project.folder / "data"), ".env line 5"),
     }
