@@ -98,7 +98,7 @@ def idle_card_attention(status: ModelServerStatus) -> Attention:
     if status.engine != BUNDLED:
         sentence += ": this llama-server is not built for it; set LLAMA_SERVER_BIN to one that is"
     elif status.idle_reason is not None:
-        sentence += f", for which no build of the bundled engine runs here: {status.idle_reason}"
+        sentence += f": {status.idle_reason}"
     else:
         command = installed_command("mistral-api engine install")
     return attention(

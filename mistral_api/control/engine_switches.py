@@ -5,13 +5,16 @@ They are variables that begin with ``LLAMA_ARG_``, or for the embedding server w
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from mistral_api.control.server_environment import LLAMA_PREFIX
+from mistral_api.control.status import BUNDLED
 from mistral_api.embedded.engine.switches import FLAGS
-from mistral_api.embedded.engine.variables import why_without_effect
+from mistral_api.embedded.engine.switches.left_out import NO_TLS
+from mistral_api.embedded.engine.variables import VARIABLES, knows_variable, why_without_effect
 
 EMBEDDING_PREFIX: Final = f"EMBEDDING_{LLAMA_PREFIX}"
 
@@ -41,6 +44,14 @@ _DECIDED_FOR_EMBEDDINGS: Final = _DECIDED | {
     "ALIAS": "EMBEDDING_MODEL_ALIAS",
     "EMBEDDINGS": "EMBEDDING_MODEL_PATH",
 }
+# What no model server that we start may be told: neither our requests nor our probes would reach it.
+_REFUSED: Final = {
+    "SSL_KEY_FILE": NO_TLS,
+    "SSL_CERT_FILE": NO_TLS,
+    "API_PREFIX": "it is reached by the API alone, which knows its paths",
+}
+# A llama-server may have switches that are newer than our list: there only a slip of the keyboard is one (difflib).
+_SLIP: Final = 0.94
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +66,8 @@ class SwitchVariable:
 def switch_variables(environment: Mapping[str, str], *, bundled: bool) -> list[SwitchVariable]:
     """Return llama.cpp's variables, sorted. ``bundled``: whether the bundled engine serves."""
     return [
-        SwitchVariable(name, environment[name], _why_without_effect(name, bundled=bundled))
-        for name in sorted(environment)
+        SwitchVariable(name, value, _why_without_effect(name, value, bundled=bundled))
+        for name, value in sorted(environment.items())
         if name.startswith((LLAMA_PREFIX, EMBEDDING_PREFIX))
     ]
 
@@ -67,12 +78,38 @@ def sentence_of_switches(variables: Iterable[SwitchVariable]) -> str | None:
     return f"Switches of llama.cpp without effect: {'; '.join(idle)}." if idle else None
 
 
-def _why_without_effect(name: str, *, bundled: bool) -> str | None:
+def switches_in_effect(environment: Mapping[str, str], prefix: str, engine: str) -> list[str]:
+    """Return the names of one server's variables, by its prefix, that reach its engine: one may be why it fails."""
+    variables = switch_variables(environment, bundled=engine == BUNDLED)
+    return [each.name for each in variables if each.name.startswith(prefix) and each.why_without_effect is None]
+
+
+def refused_switches(environment: Mapping[str, str], prefix: str) -> list[str]:
+    """Return a sentence for each variable of one server's, by its prefix, that keeps that server from being started.
+
+    An empty one says nothing, as elsewhere.
+    """
+    return [
+        f"{prefix}{switch} is not for a model server that is started here: {reason}."
+        for switch, reason in _REFUSED.items()
+        if environment.get(prefix + switch, "").strip()
+    ]
+
+
+def _why_without_effect(name: str, value: str, *, bundled: bool) -> str | None:
     decided = _DECIDED_FOR_EMBEDDINGS if name.startswith(EMBEDDING_PREFIX) else _DECIDED
     switch = name.removeprefix("EMBEDDING_").removeprefix(LLAMA_PREFIX)
+    if switch in _REFUSED:
+        return f"refused at the start: {_REFUSED[switch]}" if value.strip() else None
     if switch in decided:
         return f"{decided[switch]} decides that"
-    return why_without_effect(LLAMA_PREFIX + switch) if bundled else None
+    return why_without_effect(LLAMA_PREFIX + switch) if bundled else _slip(LLAMA_PREFIX + switch)
+
+
+def _slip(variable: str) -> str | None:
+    """Return which variable is meant by one that a llama-server hardly has; None where it may well have it."""
+    nearest = None if knows_variable(variable) else difflib.get_close_matches(variable, VARIABLES, 1, _SLIP)
+    return f"did you mean {nearest[0]}?" if nearest else None
 
 
 def flags_without_variable(environment: Mapping[str, str]) -> list[str]:

@@ -91,7 +91,7 @@ class ModelServerStatus:
     them in words where they differ from the settings, and is None where they do not. ``placement`` is what became of
     them: what the server has said of its load; None while it has not loaded its model.
     ``idle_cards``: the names of cards that could compute and do not, though nobody has chosen that; ``idle_reason``
-    says why nothing can be installed for them, if that is so.
+    says why there is nothing to install for them, if that is so.
     ``has_chat_template``: whether chats have the model's own form; a base model has none.
     ``prompt_cache``: whether the server caches prompts in main memory, whoever sent them; ``prompt_cache_mib``: how
     much they may take there, None where nobody knows.

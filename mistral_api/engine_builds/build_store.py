@@ -58,6 +58,12 @@ def packaged_version() -> str:
     return version(PACKAGE)
 
 
+@cache
+def _warn_once(file: Path, reason: str) -> None:
+    """Say that a file cannot be read: once in the life of a process, since each start of an engine reads it."""
+    log.warning("'%s' cannot be read, so the engine computes on the CPU: %s", file, reason)
+
+
 class BuildStore:
     """The builds in one DATA_DIR."""
 
@@ -81,7 +87,7 @@ class BuildStore:
         except FileNotFoundError:
             return Choice()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("'%s' cannot be read, so the engine computes on the CPU: %s", self._choice_file, error)
+            _warn_once(self._choice_file, str(error))
             return Choice()
 
     def is_due(self) -> bool:

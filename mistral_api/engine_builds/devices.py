@@ -19,6 +19,8 @@ from mistral_api.system.python_command import without_launcher
 
 # A build for cards loads hundreds of megabytes, from a disk that may be slow.
 LIST_SECONDS = 120.0
+# Characters of what a broken engine has said: it goes into one line.
+LONGEST_REASON = 300
 _LINE = re.compile(
     r"^ +(?P<id>[\w.:\[\]]+): (?P<name>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)$", re.MULTILINE
 )
@@ -72,7 +74,15 @@ def _output(command: Sequence[str], environment: Mapping[str, str]) -> str:
     except subprocess.TimeoutExpired as error:
         raise EngineBroken(f"it does not answer within {LIST_SECONDS:.0f} s") from error
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        end = f"exit code {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
-        raise EngineBroken(f"{lines[-1].strip().rstrip('.')} ({end})" if lines else end)
+        raise EngineBroken(_why_ended(done.returncode, done.stderr))
     return done.stdout
+
+
+def _why_ended(code: int, errors: str) -> str:
+    """Return the last line of what an engine has said, shortened, in plain characters, and how it ended."""
+    end = f"exit code {code}" if code > 0 else f"signal {-code}"
+    lines = errors.strip().splitlines()
+    if not lines:
+        return f"it ended without a word ({end})"
+    said = "".join(character for character in lines[-1][-LONGEST_REASON:] if character.isprintable())
+    return f"{said.strip().rstrip('.')} ({end})"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,8 @@ POLL_SECONDS = 0.05
 _NO_LAYERS = "0"
 # What click begins the sentence with that ends a command.
 _ERROR = "Error: "
+# A line of that command's log (system/logs.py): time, level, module, sentence.
+_LOG_LINE = re.compile(r"\d{4}-\S+Z (?P<level>WARNING|ERROR) \S+: (?P<sentence>.*)")
 
 
 class EngineChoice:
@@ -130,6 +133,8 @@ class EngineChoice:
                 text = line.strip()
                 if text.startswith(_ERROR):
                     problem = text.removeprefix(_ERROR)
+                elif found := _LOG_LINE.fullmatch(text):
+                    log.log(getattr(logging, found["level"]), "%s", found["sentence"])
                 elif text:
                     log.info("%s", text)
         if process.returncode == 0 and self._made.is_set():

@@ -29,7 +29,7 @@ _HIDING = {
 
 @dataclass(frozen=True, slots=True)
 class IdleCards:
-    """The names of the cards. ``obstacle``: why no build of the bundled engine can use them; None where one can."""
+    """The names of the cards. ``obstacle``: why no other build of the bundled engine helps; None where one may."""
 
     names: list[str]
     obstacle: str | None = None
@@ -47,9 +47,14 @@ def idle_cards(machine: Machine, engine: Engine) -> IdleCards | None:
     names = machine.cards
     if not names:
         return None
+    if engine.name == BUNDLED and engine.build_folder is not None:
+        return IdleCards(
+            names, "the build for it runs, and put nothing of the model there; the engine's log may say why"
+        )
     if engine.name != BUNDLED or suitable_variants(Kind.AUTO, machine):
         return IdleCards(names)
-    return IdleCards(names, obstacles(Kind.CUDA if machine.nvidia else Kind.VULKAN, machine))
+    reasons = obstacles(Kind.CUDA if machine.nvidia else Kind.VULKAN, machine)
+    return IdleCards(names, f"no build of the bundled engine runs there ({reasons})")
 
 
 class IdleCardSearch:

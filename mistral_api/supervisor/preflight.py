@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.attention import BASE_MODEL
-from mistral_api.control.engine_switches import sentence_of_switches, switch_variables
+from mistral_api.control.engine_switches import refused_switches, sentence_of_switches, switch_variables
 from mistral_api.control.listening import require_free_address
 from mistral_api.control.rpc_workers import worker_addresses
-from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
 from mistral_api.control.shared_cache import whole_context
 from mistral_api.control.status import BUNDLED
@@ -35,12 +34,6 @@ MIB = 1 << 20
 # With these llama.cpp has a template, whatever the model's file has, or no chats at all (tools/server/README.md).
 _TEMPLATE_VARIABLES = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_CHAT_TEMPLATE_FILE")
 _NO_CHAT_VARIABLES = ("LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_RERANKING", "LLAMA_ARG_POOLING")
-# What a model server that we start must not be told: our requests, and our probes, would not reach it any more.
-_UNREACHABLE = {
-    "LLAMA_ARG_SSL_KEY_FILE": "it is reached from this machine alone; put TLS before the API (docs/operation.md)",
-    "LLAMA_ARG_SSL_CERT_FILE": "it is reached from this machine alone; put TLS before the API (docs/operation.md)",
-    "LLAMA_ARG_API_PREFIX": "it is reached by the API alone, which knows its paths",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +86,8 @@ def _warn_of_switches(spec: ServerSpec, engine: Engine) -> None:
 
 def _require_reachable(spec: ServerSpec) -> None:
     """Raise StartError for a variable of llama.cpp with which nobody would reach the server."""
-    for name, reason in _UNREACHABLE.items():
-        if spec.llama_variable(name):
-            own = spec.variable_prefix + name.removeprefix(LLAMA_PREFIX)
-            raise StartError(f"{own} is not for a model server that is started here: {reason}.")
+    for sentence in refused_switches(os.environ, spec.variable_prefix):
+        raise StartError(sentence)
 
 
 def require_free_port(spec: ServerSpec) -> None:

@@ -7,10 +7,12 @@ the server hangs.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
+from mistral_api.control.engine_switches import switches_in_effect
 from mistral_api.control.feedback import FeedbackReader
 from mistral_api.control.server_environment import KEY_VARIABLE
 from mistral_api.control.server_key import make_server_key
@@ -268,7 +270,9 @@ class Supervisor:
             if for_card:
                 raise _BuildUnusable(problem)
             model = f"{self._spec.path_setting}: '{preflight.model.path}'"
-            raise self._enter_fatal(StartError(f"{model} cannot be loaded: {problem.rstrip('.')}."), output)
+            switches = " and ".join(switches_in_effect(os.environ, self._spec.variable_prefix, preflight.engine.name))
+            sentence = f"{model} cannot be loaded{switches and f' with {switches}'}: {problem.rstrip('.')}."
+            raise self._enter_fatal(StartError(sentence), output)
 
     def _use_cpu_build(self, preflight: PreflightResult, problem: str, output: OutputLog) -> PreflightResult:
         """Go on with the CPU's build of the bundled engine, which is always there."""

@@ -83,7 +83,7 @@ def attention_to_records(
             "The journal cannot be written, so what is answered now is not recorded: the disk of DATA_DIR is full "
         )
         yield attention("journal_failing", FAILURE, f"{sentence}or read-only.", doctor, _TROUBLES)
-    waiting = f"{recording.pending} exchanges wait in the journal"
+    waiting = f"{_exchanges(recording.pending)} in the journal"
     if embedded is not None and embedded["state"] == "given_up":
         sentence = f"The embedded PostgreSQL does not start any more: answers go on, and {waiting}."
         yield attention("database_given_up", FAILURE, sentence, doctor, "docs/operation.md#the-embedded-postgresql")
@@ -99,6 +99,11 @@ def attention_to_records(
     if recording.rejected:
         sentence = f"{recording.rejected} exchanges were set aside, since PostgreSQL refuses them."
         yield attention("records_rejected", WARNING, sentence, None, "docs/operation.md#what-is-recorded")
+
+
+def _exchanges(waiting: int) -> str:
+    """Return how many exchanges wait, in words; without a number where none does yet."""
+    return "1 exchange waits" if waiting == 1 else f"{waiting or ''} exchanges wait".lstrip()
 
 
 def attention_to_processes(processes: ProcessesHealth | None) -> Iterator[Attention]:

@@ -123,6 +123,23 @@ def test_failure_is_one_loud_line_with_the_command_for_later(
 
 @linux
 @pytest.mark.usefixtures("with_card")
+def test_what_the_command_warns_of_is_a_warning_of_ours(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = "2026-11-27T22:58:45.891Z WARNING a.b: the driver has not answered\n50 %\n2026-11-27 is a date"
+    program = ([sys.executable, "-c", f"print({lines!r})"], dict(os.environ))
+    monkeypatch.setattr(engine_choice, "without_launcher", lambda _command, _environment: program)
+    _choose()
+    said = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == engine_choice.__name__]
+    assert said == [
+        ("WARNING", "the driver has not answered"),
+        ("INFO", "50 %"),
+        ("INFO", "2026-11-27 is a date"),
+    ]
+
+
+@linux
+@pytest.mark.usefixtures("with_card")
 def test_build_of_another_version_is_replaced(index: EngineIndex, data_dir: Path) -> None:
     install_build(data_dir, version=OLD)
     index.add("cu128", packaged_version())

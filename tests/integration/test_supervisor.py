@@ -131,9 +131,9 @@ def test_bundled_engine_whose_libraries_are_missing_is_named_at_once_and_not_the
 
 def test_unloadable_model_is_tried_twice_and_reported_with_the_servers_own_error(data_dir: Path) -> None:
     unknown = write_gguf(data_dir.parent / "unknown.gguf", {"general.architecture": "no-such-thing"})
-    done = run_supervisor_to_end(data_dir, MODEL_PATH=str(unknown))
+    done = run_supervisor_to_end(data_dir, MODEL_PATH=str(unknown), LLAMA_ARG_SEED="1", LLAMA_ARG_PORT="1")
     assert done.returncode == 2
-    assert f"MODEL_PATH: '{unknown}' cannot be loaded" in done.stderr
+    assert f"MODEL_PATH: '{unknown}' cannot be loaded with LLAMA_ARG_SEED: " in done.stderr
     assert "unknown model architecture: 'no-such-thing'" in done.stderr
     status = read_status(data_dir)
     assert status is not None

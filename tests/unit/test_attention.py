@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def _model(folder: Path, **metadata: str | int) -> Path:
         (_machine(vulkan=True), BUNDLED, ""),
         (_machine(cuda=(11, 4)), BUNDLED, "needs a driver for CUDA"),
         (_machine(cuda=(11, 4)), OWN, ""),
+        (_machine(), replace(BUNDLED, build_folder=Path("engines")), "the build for it runs"),
     ],
 )
 def test_cards_beside_an_engine_on_the_processor_are_named_with_what_is_in_the_way(
@@ -126,7 +128,7 @@ def test_idle_card_names_the_command_that_mends_it() -> None:
     assert item["message"] == f"The processor computes, although there is {CARD}."
     assert (item["code"], item["command"]) == ("idle_card", installed_command("mistral-api engine install"))
     (item,) = attention_to_settings(make_status(idle_cards=[CARD], idle_reason="it is too old"))
-    assert item["message"].endswith("runs here: it is too old.")
+    assert item["message"].endswith(": it is too old.")
     assert item["command"] is None
     (item,) = attention_to_settings(make_status(idle_cards=[CARD], engine="llama-server"))
     assert "LLAMA_SERVER_BIN" in item["message"]
@@ -220,6 +222,14 @@ def test_pages_that_describe_an_item_exist() -> None:
 )
 def test_what_keeps_records_waiting_is_named(state: RecordingState, database: DatabaseHealth, codes: list[str]) -> None:
     assert [item["code"] for item in attention_to_records(state, database, None)] == codes
+
+
+@pytest.mark.parametrize(
+    ("pending", "words"), [(0, "go on, and exchanges wait"), (1, "1 exchange waits"), (2, "2 exchanges wait")]
+)
+def test_waiting_exchanges_are_counted_in_words(pending: int, words: str) -> None:
+    (item,) = attention_to_records(RecordingState(True, pending, 1.0), GOOD_DATABASE | {"status": "unavailable"}, None)
+    assert f"{words} in the journal." in item["message"]
 
 
 def test_most_urgent_comes_first_and_strangers_see_no_more_than_the_rest_of_health_says() -> None:

@@ -100,6 +100,14 @@ def test_file_that_makes_no_sense_is_no_choice(store: BuildStore, text: str, cap
     assert "so the engine computes on the CPU" in caplog.text
 
 
+def test_file_that_makes_no_sense_is_named_once(store: BuildStore, caplog: pytest.LogCaptureFixture) -> None:
+    store.folder.mkdir()
+    (store.folder / "choice.json").write_text("{")
+    for _ in range(3):
+        assert store.choice() == Choice()
+    assert caplog.text.count("cannot be read") == 1
+
+
 def test_choice_of_a_file_without_a_version_is_due(store: BuildStore) -> None:
     store.folder.mkdir()
     (store.folder / "choice.json").write_text(json.dumps({"asked": "cuda", "variant": "cu128"}))

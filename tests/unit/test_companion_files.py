@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mistral_api.control.engine_switches import switch_variables
 from mistral_api.control.server_spec import embedding_server_spec, main_server_spec
 from mistral_api.errors import StartError
 from mistral_api.model_files.companion_files import companion_files
@@ -96,6 +97,10 @@ def test_each_server_has_its_own_files_and_its_own_sleep(tmp_path: Path, monkeyp
 def test_variable_with_which_nobody_would_reach_the_server_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for empty in ("", " "):
+        assert switch_variables({f"LLAMA_ARG_{name}": empty}, bundled=True)[0].why_without_effect is None
+    (switch,) = switch_variables({f"EMBEDDING_LLAMA_ARG_{name}": "/x"}, bundled=False)
+    assert (switch.why_without_effect or "").startswith("refused at the start: it is reached ")
     monkeypatch.setenv(f"LLAMA_ARG_{name}", "/x")
     with pytest.raises(StartError, match=f"^LLAMA_ARG_{name} is not for a model server that is started here: "):
         run_preflight(main_server_spec(Settings()), lambda: False)

@@ -57,6 +57,8 @@ def test_engine_of_others_that_is_away_is_no_error() -> None:
         (f"print({LISTED!r})", "NVIDIA GeForce RTX 3050 (CUDA0, 8.00 GiB)"),
         ("print('Available devices:')", "the processor"),
         ("raise SystemExit('error: invalid argument: --list-devices')", "unknown: error: invalid argument: "),
+        ("raise SystemExit('x' * 5000 + '\\x1b[31mred')", f"unknown: {'x' * 292}[31mred (exit code 1)"),
+        ("raise SystemExit(139)", "unknown: it ended without a word (exit code 139)"),
     ],
 )
 def test_llama_server_is_asked_for_its_devices_and_for_what_computes_now(

@@ -104,7 +104,7 @@ def test_variable_beside_another_value_of_its_flag_is_named() -> None:
         ("--mlock", "it is called --load-mode mlock now"),
         ("--cache-rm", "did you mean --cache-ram?"),
         ("-hf", "the engine downloads nothing"),
-        ("--ssl-key-file", "the bundled engine is built without TLS"),
+        ("--ssl-key-file", "it is reached from this machine alone"),
     ],
 )
 def test_flag_that_is_not_taken_is_refused_with_what_may_be_meant(flag: str, hint: str) -> None:
@@ -187,6 +187,8 @@ def test_keys_come_from_the_variable_and_from_a_file(tmp_path: Path) -> None:
         (["-c", "4", "-np", "4"], "--ctx-size 4 is too small"),
         (["-b", "3", "-np", "4"], "--batch-size 3 is too small"),
         (["--image-min-tokens", "3", "--image-max-tokens", "2"], "is more than --image-max-tokens 2"),
+        (["--spec-draft-n-min", "9", "--spec-draft-n-max", "3"], "is more than --spec-draft-n-max 3: nothing would be"),
+        (["--timeout", "0"], "from 1"),
         (["--spec-type", "ngram-mod,draft-simple"], "--spec-type draft-simple needs a small model"),
         (["--spec-synth-rates", "0.5"], "need speculative decoding"),
     ],

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mistral_api.control.engine_switches import flags_without_variable, sentence_of_switches, switch_variables
+from mistral_api.control.engine_switches import (
+    flags_without_variable,
+    sentence_of_switches,
+    switch_variables,
+    switches_in_effect,
+)
 from mistral_api.control.server_spec import EMBEDDING_SERVER, MAIN_SERVER, server_specs
 from mistral_api.embedded.engine.switches import FLAGS
 from mistral_api.settings import Settings
@@ -54,6 +59,22 @@ def test_llama_server_may_have_switches_that_we_do_not_know() -> None:
     sentence = "Switches of llama.cpp without effect: LLAMA_ARG_PORT (MODEL_SERVER_PORT decides that)."
     assert sentence_of_switches(switches) == sentence
     assert sentence_of_switches(switches[:1]) is None
+
+
+def test_slip_of_the_keyboard_is_named_to_a_llama_server_too() -> None:
+    environment = dict.fromkeys(("LLAMA_ARG_FLASH_ATN", "LLAMA_ARG_MLOCK", "LLAMA_ARG_DEVICE", "LLAMA_ARG_LORA"), "1")
+    switches = switch_variables(environment, bundled=False)
+    assert {each.name: each.why_without_effect for each in switches if each.why_without_effect} == {
+        "LLAMA_ARG_FLASH_ATN": "did you mean LLAMA_ARG_FLASH_ATTN?"
+    }
+
+
+def test_switches_that_reach_a_server_are_those_with_effect() -> None:
+    names = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_PORT", "LLAMA_ARG_DEVICE", "EMBEDDING_LLAMA_ARG_POOLING")
+    environment = dict.fromkeys(names, "1")
+    assert switches_in_effect(environment, "LLAMA_ARG_", "bundled") == ["LLAMA_ARG_CHAT_TEMPLATE"]
+    assert switches_in_effect(environment, "EMBEDDING_LLAMA_ARG_", "bundled") == ["EMBEDDING_LLAMA_ARG_POOLING"]
+    assert "LLAMA_ARG_DEVICE" in switches_in_effect(environment, "LLAMA_ARG_", "llama-server")
 
 
 def test_llama_server_gets_flags_for_switches_that_it_has_no_variable_for() -> None:

@@ -13,6 +13,7 @@ from mistral_api.embedded.engine.values import FlagValue
 _LEAST_SLOT: Final = 2
 _PLAIN_CACHES: Final = (CACHE_TYPE["f32"], CACHE_TYPE["f16"], CACHE_TYPE["bf16"])
 _SMALL_MODEL: Final = ("speculative.draft.mparams.path", "--spec-draft-model")
+_MOST_GUESSED, _LEAST_GUESSED = "speculative.draft.n_max", "speculative.draft.n_min"
 _KINDS_WITH_MODEL: Final = ("draft-simple", "draft-eagle3", "draft-dflash", "draft-dspark")
 
 
@@ -50,6 +51,9 @@ def _check_speculation(values: Mapping[str, FlagValue]) -> None:
     for word in _KINDS_WITH_MODEL:
         if isinstance(kinds, list) and SPECULATION[word] in kinds and path not in values:
             raise BadFlag(f"--spec-type {word} needs a small model ({flag})")
+    most, least = _number(values, _MOST_GUESSED), _number(values, _LEAST_GUESSED)
+    if most is not None and least is not None and least > most:
+        raise BadFlag(f"--spec-draft-n-min {least} is more than --spec-draft-n-max {most}: nothing would be guessed")
     pretended = "speculative.synth_len" in values or "speculative.synth_rates" in values
     if pretended and kinds in ([], [SPECULATION["none"]]) and path not in values:
         raise BadFlag(f"--spec-synth-len and --spec-synth-rates need speculative decoding (--spec-type or {flag})")

@@ -30,6 +30,11 @@ def why_without_effect(variable: str) -> str | None:
     return "no switch has this name" + (f" (did you mean {nearest[0]}?)" if nearest else "")
 
 
+def knows_variable(variable: str) -> bool:
+    """Whether llama.cpp has a switch of this name, or had one."""
+    return variable in VARIABLES | SILENT_VARIABLES or variable in FORMER_VARIABLES or variable in _REASONS
+
+
 def hint_of_flag(flag: str) -> str:
     """Return what is said beside a flag that is not taken: why not, or which one may be meant."""
     if flag in FORMER_FLAGS:

@@ -19,6 +19,9 @@ class LeftOut:
     variables: tuple[str, ...] = ()
 
 
+# Also what the supervisor says when it refuses them (``control/engine_switches.py``).
+NO_TLS: Final = "it is reached from this machine alone; put TLS before the API (docs/security.md)"
+
 LEFT_OUT: Final = (
     LeftOut(
         "xllamacpp, which the bundled engine is made of, has no parameter for it; a llama-server of your own takes it",
@@ -39,7 +42,7 @@ LEFT_OUT: Final = (
         ("LLAMA_ARG_RPC",),
     ),
     LeftOut(
-        "the bundled engine is built without TLS, and listens on this machine; a proxy before the API has it",
+        NO_TLS,
         ("--ssl-key-file", "--ssl-cert-file"),
         ("LLAMA_ARG_SSL_KEY_FILE", "LLAMA_ARG_SSL_CERT_FILE"),
     ),

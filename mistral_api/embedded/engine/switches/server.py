@@ -51,7 +51,7 @@ ADDRESS = FlagGroup(
         Flag(
             ("-to", "--timeout"),
             ("timeout_read", "timeout_write"),
-            whole(0),
+            whole(1),
             "seconds that reading or writing may stand still",
             "LLAMA_ARG_TIMEOUT",
         ),
