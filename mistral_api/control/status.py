@@ -240,6 +240,8 @@ class StatusReader:
         self._file: ReplacedFile[ModelServerStatus | None] = ReplacedFile(
             status_file(data_dir, server_name), read, None, unasked_seconds=unasked_seconds
         )
+        # The cache that the slots share by the status that was asked for it last: each request asks several times.
+        self._shared: tuple[ModelServerStatus | None, SharedCache | None] = None, None
 
     def is_given_up(self) -> bool:
         """Return whether the supervisor has said that it will not start the model server again."""
@@ -266,8 +268,10 @@ class StatusReader:
 
     def shared_cache(self) -> SharedCache | None:
         """Return the KV cache that the slots share; None where each has its own, or as much as a request can use."""
-        status = self._file.current()
-        return None if status is None else status.shared_kv_cache
+        status, known = self._file.current(), self._shared
+        if known[0] is not status:
+            self._shared = known = status, None if status is None else status.shared_kv_cache
+        return known[1]
 
     def cache_tokens(self) -> int | None:
         """Return the tokens of the cache that the slots share, None where there is none."""

@@ -36,6 +36,7 @@ from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.catalogue import with_model
 from mistral_api.upstream.client import UpstreamResponse
 from mistral_api.upstream.model_servers import ModelServerEntry
+from mistral_api.upstream.slot_gate import Admission
 from mistral_api.upstream.slot_owners import PlacedRequest
 from mistral_api.upstream.slot_table import PromptSource
 from mistral_api.upstream.sse import ChunkStream, SSEStream
@@ -316,7 +317,7 @@ class Generator:
         try:
             placed = self._place(placed, source, count)
             if tokens:
-                placed = self._make_room(placed, source, admission.crowd, tokens)
+                placed = self._make_room(placed, source, admission, tokens)
             call.trace.begin_upstream()
             response = self._client.request(planned.path, placed.request, call)
         except ModelUnavailable as error:
@@ -332,16 +333,18 @@ class Generator:
         response.at_close(placed.end)
         return response
 
-    def _make_room(self, placed: PlacedRequest, source: PromptSource, crowd: int, tokens: int) -> PlacedRequest:
+    def _make_room(
+        self, placed: PlacedRequest, source: PromptSource, admission: Admission, tokens: int
+    ) -> PlacedRequest:
         """Return a request for which there is room in the cache that the slots share, whatever idle slots have there.
 
-        ``crowd``: what all that run may need; 0 where there is room. ``tokens``: what this one may need.
+        ``tokens``: what this one may need.
         """
         request = placed.request
-        if crowd:
-            request, is_large = self._idle_slots.make_room(crowd, tokens, request, source)
+        if admission.crowd:
+            request, is_large = self._idle_slots.make_room(admission.crowd, tokens, request, source)
             if not is_large:
-                self._gate.note_small()
+                admission.note_small()
         self._idle_slots.note(source, request)
         return placed if request is placed.request else replace(placed, request=request)
 

@@ -7,6 +7,7 @@ Older lines are in ``NAME.1`` to ``NAME.5``. Several processes on one DATA_DIR h
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -110,6 +111,9 @@ class LogFileHandler(logging.Handler):
         Nothing is opened before the first event.
         """
         super().__init__()
+        # It brings asyncio. The engine and commands, which log into no file, are imported in half the time without. Not
+        # later: the thread that writes may write at the end of the process, when nothing can be imported any more.
+        self._filelock = importlib.import_module("filelock")
         self._folder = folder
         self._name = name
         self._warn = warn
@@ -156,15 +160,12 @@ class LogFileHandler(logging.Handler):
             self._warn("%d processes write logs in '%s' already; this one writes none", MOST_WRITERS, self._folder)
 
     def _free_file(self) -> RotatingFile | None:
-        # It brings asyncio. The engine and commands, which log into no file, are imported in half the time without.
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - slow, and needed only here
-
         for number in range(1, MOST_WRITERS + 1):
             name = self._name if number == 1 else f"{self._name}-{number}"
-            lock = FileLock(self._folder / f"{name}.log.lock", timeout=0, mode=0o600)
+            lock = self._filelock.FileLock(self._folder / f"{name}.log.lock", timeout=0, mode=0o600)
             try:
                 lock.acquire()
-            except Timeout:
+            except self._filelock.Timeout:
                 continue
             self._file_lock = lock
             return RotatingFile(self._folder / f"{name}.log", self._most_bytes)

@@ -85,7 +85,7 @@ class IdleSlots:
         own = self._choose(idle, request, conversation)
         if own is not None and own.tokens > need and self._clear(own):
             own.tokens = 0
-        others = [slot for slot in sorted(idle, key=lambda each: each.task) if slot is not own]
+        others = [slot for slot in sorted(self._unchosen(idle), key=lambda each: each.task) if slot is not own]
         for slot in others:
             if sum(each.tokens for each in others) > cache.tokens - taken and self._clear(slot):
                 slot.tokens = 0
@@ -96,12 +96,15 @@ class IdleSlots:
     def _choose(self, idle: list[_IdleSlot], request: ChatPayload, conversation: Hashable) -> _IdleSlot | None:
         """Return the slot that a request goes to: the one that it names, or that has its conversation, or else the one
         with the least in it. None: llama.cpp must choose."""
-        number = request.get("id_slot", -1)
+        now, number = time.monotonic(), request.get("id_slot", -1)
         if number >= 0:
-            return next((slot for slot in idle if slot.number == number), None)
+            named = next((slot for slot in idle if slot.number == number), None)
+            if named is not None:
+                with self._lock:
+                    self._chosen[number] = named.task, now
+            return named
         if (request.get("n") or 1) > 1 or isinstance(request.get("prompt"), list):
             return None
-        now = time.monotonic()
         with self._lock:
             free = [slot for slot in idle if not self._is_chosen(slot, now)]
             seed = self._seeds.get(conversation)
@@ -112,6 +115,15 @@ class IdleSlots:
             if chosen is not None:
                 self._chosen[chosen.number] = chosen.task, now
         return chosen
+
+    def _unchosen(self, idle: list[_IdleSlot]) -> list[_IdleSlot]:
+        """Return the slots that no request is on its way to.
+
+        What such a one has there is part of what it may need; and llama.cpp would clear its slot when it has ended.
+        """
+        now = time.monotonic()
+        with self._lock:
+            return [slot for slot in idle if not self._is_chosen(slot, now)]
 
     def _is_chosen(self, slot: _IdleSlot, now: float) -> bool:
         """Return whether a request is on its way to a slot, and has not come there yet."""

@@ -149,8 +149,8 @@ class RemoteSlotPool:
             if waiter.waits:
                 waiter.wake()
 
-    def note_small(self) -> None:
-        self._first.tell(f"{self._prefix}.note_small")
+    def note_small(self, waiter: Waiter) -> None:
+        self._first.tell(f"{self._prefix}.note_small", waiter.number)
 
     def _all(self) -> list[Waiter]:
         return list(self._waiters.copy().values())
@@ -230,7 +230,7 @@ class _RemoteGenerations:
         peer.handle(f"{prefix}.leave", self._leave)
         peer.handle(f"{prefix}.release", self._release)
         peer.handle(f"{prefix}.cut_off", self._cut_off)
-        peer.handle(f"{prefix}.note_small", pool.note_small)
+        peer.handle(f"{prefix}.note_small", self._note_small)
         peer.handle(f"{prefix}.room", lambda: (pool.seconds_until_room(), pool.has_plenty))
         peer.handle(f"{prefix}.positions", self._positions)
         peer.handle(f"{prefix}.give_up", self._give_up)
@@ -284,6 +284,11 @@ class _RemoteGenerations:
     def _cut_off(self, key: int) -> None:
         self._take_back(key, partial(self._pool.release, cut_off=True))
 
+    def _note_small(self, key: int) -> None:
+        waiter = self._waiters.get(key)
+        if waiter is not None:
+            self._pool.note_small(waiter)
+
     def _take_back(self, key: int, give_back: Callable[[Waiter], None]) -> None:
         waiter = self._waiters.pop(key, None)
         if waiter is not None:  # else it was refused
@@ -291,8 +296,9 @@ class _RemoteGenerations:
             self._pool.remote.discard(waiter)
 
     def _leave_all(self) -> None:
+        """Take back all that a process had which has ended: the model server does not know yet that it has."""
         for key in self._waiters.copy():
-            self._leave(key)
+            self._cut_off(key)
 
     def _positions(self) -> list[tuple[int, int]]:
         waiters = self._waiters.copy().items()

@@ -42,6 +42,10 @@ class Admission:
     def __call__(self) -> None:
         self._pool.release(self._waiter, cut_off=self._call.cut_off)
 
+    def note_small(self) -> None:
+        """Note that no idle slot has had more than its share of the cache since the request had its turn."""
+        self._pool.note_small(self._waiter)
+
 
 def _tell_nobody(seconds: float) -> None:
     """Do nothing."""
@@ -95,10 +99,6 @@ class SlotGate:
         if not waiter.admitted:
             self._wait(waiter, call)
         return Admission(pool, waiter, call)
-
-    def note_small(self) -> None:
-        """Note that no idle slot has more than its share of a cache that all share."""
-        self._pool.note_small()
 
     def require_room(self) -> None:
         """Raise Unavailable (``overloaded``) where a generation would be one too many."""

@@ -81,8 +81,11 @@ class SlotPool(Protocol):
     def wake_all(self) -> None:
         """Have all that wait in this process look at what has changed."""
 
-    def note_small(self) -> None:
-        """Note that no idle slot has more than its share of a cache that all share."""
+    def note_small(self, waiter: Waiter) -> None:
+        """Note that no idle slot has more than its share of a cache that all share.
+
+        ``waiter``: the generation that has looked at them since it was admitted.
+        """
 
 
 class OwnSlotPool:
@@ -103,9 +106,11 @@ class OwnSlotPool:
         # The tokens of those that were cut off, and until when they count.
         self._lingering: deque[tuple[float, int]] = deque()
         # Whether an idle slot may have more than its share of the cache: it may have been restored. And how many
-        # generations run that may need more.
+        # generations run that may need more, and have ended.
         self._has_large = True
-        self._large = 0
+        self._large = self._large_ends = 0
+        # The one that had its turn, and waits for room in the cache.
+        self._blocked: Waiter | None = None
         self._timer: threading.Timer | None = None
         self._most_waiting = most_waiting
         self._clock = clock
@@ -178,6 +183,7 @@ class OwnSlotPool:
             if waiter.large:
                 waiter.large, self._has_large = False, True
                 self._large -= 1
+                self._large_ends += 1
             self._queue.free(waiter)
         elif not waiter.passed_over:
             self._queue.remove(waiter)
@@ -245,7 +251,7 @@ class OwnSlotPool:
     def _admit(self) -> list[Waiter]:
         """Admit those whose turn it is, as far as there are slots for them, and return them. The lock is held."""
         admitted: list[Waiter] = []
-        while (waiter := self._queue.next()) is not None and self._has_slots(waiter):
+        while (waiter := self._next()) is not None and self._has_slots(waiter):
             if not self._has_cache(waiter):
                 self._wait_for_lingering()
                 passing = self._passing(waiter)
@@ -257,19 +263,32 @@ class OwnSlotPool:
             admitted.append(waiter)
         return admitted
 
+    def _next(self) -> Waiter | None:
+        """Return the one whose turn it is, None where nobody waits. The lock is held.
+
+        One that has had its turn keeps it, though owners come who have fewer slots: they would never leave it room.
+        """
+        if self._blocked is None or not self._blocked.waits:
+            self._blocked = None
+            return self._queue.next()
+        return self._blocked
+
     def _note_admission(self, waiter: Waiter) -> None:
         waiter.began = self._clock()
         size = self._cache_tokens() if waiter.tokens else None
         if size is None:
             return
         waiter.large = waiter.tokens > size // (self.size or 1) * waiter.count
+        waiter.large_ends = self._large_ends
         self._large += waiter.large
         if self._has_large or self._large:
             waiter.crowd = self._queue.tokens + sum(tokens for _, tokens in self._lingering)
 
-    def note_small(self) -> None:
+    def note_small(self, waiter: Waiter) -> None:
         with self._lock:
-            self._has_large = False
+            # Else one has ended since which ran still when the slots were looked at.
+            if waiter.large_ends == self._large_ends:
+                self._has_large = False
 
     def _passing(self, blocked: Waiter) -> Waiter | None:
         """Return the one that goes before a generation which has its turn and no room in the cache. The lock is held.
@@ -277,6 +296,7 @@ class OwnSlotPool:
         None: there is none that is small enough, or enough of them have gone before.
         """
         now = self._clock()
+        self._blocked = blocked
         if blocked.blocked_at is None:
             blocked.blocked_at = now
         is_over = blocked.passes >= PASSES_PER_SLOT * (self.size or 1) or now - blocked.blocked_at >= PASS_SECONDS

@@ -27,7 +27,7 @@ class Waiter:
     slot has a cache of its own. ``blocked_at``: since when it has its turn without room for its tokens; ``passes``: how
     many smaller ones went before it since. ``crowd``: what all that run may need, with it, where idle slots may have
     too much beside that when it has its turn; else 0. ``large``: whether it runs, and may need more than the share of
-    its slots.
+    its slots; ``large_ends``: how many such ones had ended when it was admitted.
     ``signal`` is set when it has them, or when what it waits for has changed otherwise. ``position``: how many
     generations have their turn until it has its own, as far as that was known when it was last looked at.
     """
@@ -41,6 +41,7 @@ class Waiter:
         "crowd",
         "ended",
         "large",
+        "large_ends",
         "number",
         "owner",
         "passed_over",
@@ -54,7 +55,7 @@ class Waiter:
     def __init__(self, owner: str, count: int, tokens: int = 0) -> None:
         self.owner, self.count, self.tokens = owner, count, tokens
         self.blocked_at: float | None = None
-        self.passes = self.crowd = 0
+        self.passes = self.crowd = self.large_ends = 0
         # Whether it has got its slots; and whether it has given them back, or waits no longer.
         self.admitted = self.ended = False
         self.large = False

@@ -96,3 +96,12 @@ def test_slots_that_nobody_can_see_or_clear_are_looked_at_again() -> None:
 @pytest.mark.parametrize("number", [0, 3])
 def test_slot_that_was_chosen_before_stays(number: int) -> None:
     assert Engine((0, 0), (0, 0), (0, 0), None).make_room(700, 700, id_slot=number)[0] == number
+
+
+def test_slot_that_a_request_is_on_its_way_to_is_not_cleared() -> None:
+    engine = Engine((300, 1), (300, 2), (0, 0), (0, 0))
+    assert engine.make_room(400, 300, id_slot=0) == (0, True)
+    assert engine.make_room(700, 300)[0] == 2
+    assert engine.cleared == []  # llama.cpp would do it once that one has ended
+    assert engine.make_room(800, 100)[0] == 3
+    assert engine.cleared == [1]

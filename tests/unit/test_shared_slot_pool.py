@@ -14,8 +14,9 @@ from mistral_api.upstream import shared_slot_pool
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.errors import ClientClosedRequest, context_exceeded
 from mistral_api.upstream.shared_slot_pool import RemoteSlotPool, offer_slot_pool
-from mistral_api.upstream.slot_pool import OwnSlotPool
+from mistral_api.upstream.slot_pool import LINGER_SECONDS, OwnSlotPool
 from mistral_api.upstream.slot_queue import Waiter
+from tests.support.clock import Clock
 from tests.support.event_loops import hanging, running_loop
 from tests.support.peers import pairs
 from tests.support.processes import wait_for
@@ -125,6 +126,24 @@ def test_a_process_that_ends_gives_back_its_slots_and_its_places_in_the_queue(sh
     assert shared.requests.end("a1") == "a5"
     assert (shared.gates[0].busy, shared.gates[0].waiting) == (1, 0)
     assert shared.gates[2].busy == 1
+
+
+def test_tokens_of_a_process_that_ends_count_until_the_model_server_knows_of_it() -> None:
+    hub, clock = Hub(), Clock()
+    pool = OwnSlotPool(4, clock=clock, cache_tokens=lambda: 100)
+    offer_slot_pool(hub, "main", pool)
+    with pairs(1) as ((inner,), (outer,), start):
+        remote = RemoteSlotPool(outer, "main", 4)
+        hub.join(inner)
+        start()
+        remote.add(Waiter("a", 1, 60), refusable=True)
+    wait_for(lambda: inner.ended, "the end of the process")
+    next_one = Waiter("b", 1, 60)
+    pool.add(next_one, refusable=True)
+    assert not next_one.admitted
+    clock.now += LINGER_SECONDS
+    pool.add(Waiter("c", 1, 1), refusable=True)
+    assert next_one.admitted
 
 
 def test_a_process_that_ends_while_it_is_given_slots_does_not_keep_them() -> None:

@@ -85,6 +85,23 @@ def test_large_request_is_passed_for_so_long_and_no_longer(pool: Pool) -> None:
     assert (large.admitted, small.admitted) == (True, True)
 
 
+def test_large_request_keeps_its_turn_when_owners_come_who_have_nothing_yet(pool: Pool) -> None:
+    own = pool.add(2_000, "ada")
+    running, large = pool.add(2_000, "bob"), pool.add(32_000, "ada")
+    pool.end(own)
+    passed = 0
+    for number in range(100):  # one of them always runs
+        small = pool.add(2_000, f"owner {number}")
+        if not small.admitted:
+            break
+        passed += 1
+        pool.end(running)
+        running = small
+    assert passed <= PASSES_PER_SLOT * 4
+    pool.end(running)
+    assert (large.admitted, small.admitted) == (True, False)
+
+
 def test_small_request_of_another_owner_passes_too(pool: Pool) -> None:
     pool.add(10_000, "ada")
     large = pool.add(30_000, "bob")
@@ -159,13 +176,21 @@ def test_silent_process_gives_its_tokens_back(pool: Pool) -> None:
 def test_idle_slots_are_looked_at_while_large_requests_run_and_after_them(pool: Pool) -> None:
     first = pool.add(8_000)
     assert first.crowd == 8_000  # what the slots have after a start is not known
-    pool.pool.note_small()
+    pool.pool.note_small(first)
     assert pool.add(8_000).crowd == 0
     large = pool.add(10_000)
     assert large.crowd == 26_000
     pool.end(first)
     assert pool.add(5_000).crowd == 23_000
     pool.end(large)
-    assert pool.add(5_000).crowd == 18_000
-    pool.pool.note_small()
+    last = pool.add(5_000)
+    assert last.crowd == 18_000
+    pool.pool.note_small(last)
     assert pool.add(0).crowd == 0
+
+
+def test_slots_are_looked_at_again_after_a_large_request_that_ran_while_they_were(pool: Pool) -> None:
+    large, looking = pool.add(10_000), pool.add(5_000)
+    pool.end(large)
+    pool.pool.note_small(looking)  # it has not seen the slot of the large one
+    assert pool.add(5_000).crowd
