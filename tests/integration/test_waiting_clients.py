@@ -25,6 +25,7 @@ from mistral_api.serving import heartbeat
 from mistral_api.serving.web_server import WebServer, bind_listener
 from mistral_api.upstream.cancellation import UpstreamCall
 from mistral_api.upstream.slot_gate import SlotGate
+from tests.support.databases import empty_tables
 from tests.support.owned_api import settings_beside
 from tests.support.processes import Server, temporary_data_dir, wait_for
 
@@ -99,6 +100,7 @@ def _is_answered(connection: socket.socket) -> bool:
 
 @pytest.fixture(scope="module")
 def api(server: Server, database_engine: Engine) -> Iterator[Api]:
+    empty_tables(database_engine)  # a key of another file's tests would be asked for
     with temporary_data_dir() as data_dir:
         settings = settings_beside(server, database_engine, data_dir, parallel=SLOTS, max_waiting=3)
         app = create_app(settings)
