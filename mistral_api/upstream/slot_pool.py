@@ -3,8 +3,8 @@
 Where the slots share one KV cache, llama.cpp ends all requests that run when it is full (``update_slots`` in
 tools/server/server-context.cpp: "Context size has been exceeded"). So a generation has its turn only when there is room
 in the cache for all tokens that it may come to need, beside those of the generations that run. One that needs much must
-not wait for ever, and must not keep all others waiting: smaller ones may go before it, but only so many, and for so
-long. After that the slots are left free until there is room for it.
+not wait for ever, and must not keep all others waiting: smaller ones go before it while those that ran already leave it
+no room. Once they alone keep it waiting, only so many more do, and for so long. Then the slots are left free for it.
 
 They are in the memory of one process (:class:`OwnSlotPool`). Where several API processes share them
 (API_PROCESSES), that is the first one's, and the others have
@@ -25,8 +25,8 @@ from mistral_api.upstream.slot_queue import SlotQueue, Waiter
 
 # Positions are looked at again after so long, when somebody asks.
 POSITION_SECONDS = 1.0
-# How many smaller generations go before one that has its turn and no room, for each slot that there is; and for how
-# long they do so, in seconds.
+# How many smaller generations go before one that has its turn, and would have room without them, for each slot that
+# there is; and for how long they do so, in seconds.
 PASSES_PER_SLOT, PASS_SECONDS = 4, 10.0
 # Of so many owners so many generations are looked at for one that is small enough.
 MOST_LOOKED_AT = 8
@@ -109,8 +109,10 @@ class OwnSlotPool:
         # generations run that may need more, and have ended.
         self._has_large = True
         self._large = self._large_ends = 0
-        # The one that had its turn, and waits for room in the cache.
+        # The one that had its turn, and waits for room in the cache; and the tokens of those that went before it and
+        # run.
         self._blocked: Waiter | None = None
+        self._passed_tokens = 0
         self._timer: threading.Timer | None = None
         self._most_waiting = most_waiting
         self._clock = clock
@@ -184,6 +186,9 @@ class OwnSlotPool:
                 waiter.large, self._has_large = False, True
                 self._large -= 1
                 self._large_ends += 1
+            if waiter.passed is not None and waiter.passed is self._blocked:
+                self._passed_tokens -= waiter.tokens
+            waiter.passed = None
             self._queue.free(waiter)
         elif not waiter.passed_over:
             self._queue.remove(waiter)
@@ -268,10 +273,10 @@ class OwnSlotPool:
 
         One that has had its turn keeps it, though owners come who have fewer slots: they would never leave it room.
         """
-        if self._blocked is None or not self._blocked.waits:
-            self._blocked = None
-            return self._queue.next()
-        return self._blocked
+        if self._blocked is not None and self._blocked.waits:
+            return self._blocked
+        self._blocked, self._passed_tokens = None, 0
+        return self._queue.next()
 
     def _note_admission(self, waiter: Waiter) -> None:
         waiter.began = self._clock()
@@ -295,16 +300,19 @@ class OwnSlotPool:
 
         None: there is none that is small enough, or enough of them have gone before.
         """
-        now = self._clock()
         self._blocked = blocked
-        if blocked.blocked_at is None:
-            blocked.blocked_at = now
-        is_over = blocked.passes >= PASSES_PER_SLOT * (self.size or 1) or now - blocked.blocked_at >= PASS_SECONDS
-        if is_over:
-            return None
+        at_their_cost = self._has_room(blocked, beside=self._queue.tokens - self._passed_tokens)
+        if at_their_cost:
+            now = self._clock()
+            if blocked.blocked_at is None:
+                blocked.blocked_at = now
+            if blocked.passes >= PASSES_PER_SLOT * (self.size or 1) or now - blocked.blocked_at >= PASS_SECONDS:
+                return None
         for waiter in self._queue.following(MOST_LOOKED_AT):
             if waiter is not blocked and self._has_slots(waiter) and self._has_cache(waiter):
-                blocked.passes += 1
+                blocked.passes += at_their_cost
+                waiter.passed = blocked
+                self._passed_tokens += waiter.tokens
                 return waiter
         return None
 
@@ -312,19 +320,21 @@ class OwnSlotPool:
         return self.size is None or self._queue.busy + waiter.count <= self.size
 
     def _has_cache(self, waiter: Waiter) -> bool:
-        """Return whether the shared cache has room for what a generation may need. The lock is held.
+        """Return whether the shared cache has room for what a generation may need. The lock is held."""
+        return not waiter.tokens or self._has_room(waiter, beside=self._queue.tokens)
 
-        A generation that would be alone has: the cache may have become smaller since it was asked for.
+    def _has_room(self, waiter: Waiter, *, beside: int) -> bool:
+        """Return whether there is room for a generation beside others with so many tokens. The lock is held.
+
+        One that would be alone has: the cache may have become smaller since it was asked for.
         """
-        if not waiter.tokens:
-            return True
         size = self._cache_tokens()
         if size is None:
             return True
         now = self._clock()
         while self._lingering and self._lingering[0][0] <= now:
             self._lingering.popleft()
-        taken = self._queue.tokens + sum(tokens for _, tokens in self._lingering)
+        taken = beside + sum(tokens for _, tokens in self._lingering)
         return not taken or taken + waiter.tokens <= size
 
     def _wait_for_lingering(self) -> None:

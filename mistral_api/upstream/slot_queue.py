@@ -24,10 +24,11 @@ class Waiter:
     """A generation that takes ``count`` slots, from its arrival to its end.
 
     ``tokens``: how much of the cache that all slots share it may come to need; 0 where it needs none of it, or each
-    slot has a cache of its own. ``blocked_at``: since when it has its turn without room for its tokens; ``passes``: how
-    many smaller ones went before it since. ``crowd``: what all that run may need, with it, where idle slots may have
-    too much beside that when it has its turn; else 0. ``large``: whether it runs, and may need more than the share of
-    its slots; ``large_ends``: how many such ones had ended when it was admitted.
+    slot has a cache of its own. ``passed``: the one that it went before, which had its turn and no room for its tokens.
+    ``blocked_at``: since when such ones alone keep it waiting; ``passes``: how many went before it since. ``crowd``:
+    what all that run may need, with it, where idle slots may have too much beside that when it has its turn; else 0.
+    ``large``: whether it runs, and may need more than the share of its slots; ``large_ends``: how many such ones had
+    ended when it was admitted.
     ``signal`` is set when it has them, or when what it waits for has changed otherwise. ``position``: how many
     generations have their turn until it has its own, as far as that was known when it was last looked at.
     """
@@ -44,6 +45,7 @@ class Waiter:
         "large_ends",
         "number",
         "owner",
+        "passed",
         "passed_over",
         "passes",
         "position",
@@ -54,6 +56,7 @@ class Waiter:
 
     def __init__(self, owner: str, count: int, tokens: int = 0) -> None:
         self.owner, self.count, self.tokens = owner, count, tokens
+        self.passed: Waiter | None = None
         self.blocked_at: float | None = None
         self.passes = self.crowd = self.large_ends = 0
         # Whether it has got its slots; and whether it has given them back, or waits no longer.

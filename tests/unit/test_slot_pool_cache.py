@@ -62,27 +62,47 @@ def test_small_request_passes_a_large_one_that_has_no_room_yet(pool: Pool) -> No
     assert large.admitted
 
 
-def test_large_request_is_passed_so_many_times_and_no_more(pool: Pool) -> None:
+def _blocked_by_passers(pool: Pool) -> tuple[Waiter, Waiter]:
+    """Have a large request wait for a small one alone, which went before it; return both."""
+    running, large, small = pool.add(10_000), pool.add(31_000), pool.add(2_000)
+    pool.end(running)
+    assert (large.admitted, small.admitted) == (False, True)
+    return large, small
+
+
+def test_small_requests_go_on_while_what_ran_before_leaves_a_large_one_no_room(pool: Pool) -> None:
     running, large = pool.add(10_000), pool.add(30_000)
+    for _ in range(2 * PASSES_PER_SLOT * 4):
+        pool.clock.now += PASS_SECONDS
+        small = pool.add(2_000)
+        assert small.admitted
+        pool.end(small)
+    pool.end(running)
+    assert large.admitted
+
+
+def test_large_request_is_passed_so_many_times_and_no_more(pool: Pool) -> None:
+    large, running = _blocked_by_passers(pool)
     passed = 0
-    for _ in range(100):
+    for _ in range(100):  # one of them always runs
         small = pool.add(2_000)
         if not small.admitted:
             break
         passed += 1
-        pool.end(small)
+        pool.end(running)
+        running = small
     assert passed == PASSES_PER_SLOT * 4
     pool.end(running)
-    assert (large.admitted, small.admitted) == (True, True)
+    assert (large.admitted, small.admitted) == (True, False)
 
 
 def test_large_request_is_passed_for_so_long_and_no_longer(pool: Pool) -> None:
-    running, large = pool.add(10_000), pool.add(30_000)
+    large, running = _blocked_by_passers(pool)
     pool.clock.now += PASS_SECONDS
     small = pool.add(2_000)
     assert not small.admitted
     pool.end(running)
-    assert (large.admitted, small.admitted) == (True, True)
+    assert (large.admitted, small.admitted) == (True, False)
 
 
 def test_large_request_keeps_its_turn_when_owners_come_who_have_nothing_yet(pool: Pool) -> None:
@@ -97,7 +117,7 @@ def test_large_request_keeps_its_turn_when_owners_come_who_have_nothing_yet(pool
         passed += 1
         pool.end(running)
         running = small
-    assert passed <= PASSES_PER_SLOT * 4
+    assert passed == PASSES_PER_SLOT * 4 + 1  # the first one while what ran already left no room
     pool.end(running)
     assert (large.admitted, small.admitted) == (True, False)
 
@@ -147,10 +167,10 @@ def test_tokens_of_a_request_that_was_cut_off_count_a_while_longer(pool: Pool) -
 
 
 def test_large_request_that_leaves_lets_the_others_go_on(pool: Pool) -> None:
-    pool.add(10_000)
-    large = pool.add(30_000)
+    large, _ = _blocked_by_passers(pool)
     pool.clock.now += PASS_SECONDS
     small = pool.add(2_000)
+    assert not small.admitted
     pool.pool.leave(large)
     assert small.admitted
 
