@@ -114,13 +114,15 @@ def test_quarantine_survives_a_restart_of_everything_and_is_cleared_by_a_command
         engine = install_misbehaving_engine(data_dir.parent / f"{data_dir.name}-engine")
         settings = engine.settings("hangs-on-evil") | {"HANG_SECONDS": "1", "THREADS": "2"}
         with running_server(data_dir, **settings) as server:
-            _ask(server, _evil("kept"))
+            first = _ask(server, _evil("kept"))
             _wait_ready(server, 1)
         with running_server(data_dir, **settings) as server:
             assert _ask(server, _evil("kept")).json()["error"]["code"] == "constraint_quarantined"
             (digest,) = read_quarantine(data_dir).until
             events = [event for event in read_events(data_dir) if event["event"] == "constraint_quarantined"]
-            assert [event.get("by") for event in events] == ["supervisor", None]
+            # The first one was refused too where it went over a connection that had been used, and so was tried again.
+            refused = 1 + (first.status_code == 400)
+            assert [event.get("by") for event in events] == ["supervisor", *[None] * refused]
             assert events[0]["subject"] == digest
             assert digest in _command(data_dir, "list")
             assert _command(data_dir, "clear", digest[:8]) == "1 freed.\n"

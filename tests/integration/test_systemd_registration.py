@@ -330,7 +330,7 @@ def test_any_user_can_print_the_system_units(machine: Machine) -> None:
     )
     shown = subprocess.run(
         [sys.executable, "-c", program, "service", "install", "--system", "--print"],
-        env=clean_environment(THREADS=""), user="nobody", group=pwd.getpwnam("nobody").pw_gid, extra_groups=[],
+        env=clean_environment(THREADS="", ENGINE_INDEX_URL=""), user="nobody", group=pwd.getpwnam("nobody").pw_gid, extra_groups=[],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -376,7 +376,8 @@ def test_state_and_exit_code_of_each_unit_are_reported(machine: Machine, shown: 
 
 def test_install_print_shows_the_units_and_writes_nothing(machine: Machine, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "mistral-api"), "service"]
-    environment = clean_environment(STAND_IN=str(machine.stand_in), XDG_CONFIG_HOME=str(tmp_path), THREADS="")
+    unset = {"THREADS": "", "ENGINE_INDEX_URL": ""}
+    environment = clean_environment(STAND_IN=str(machine.stand_in), XDG_CONFIG_HOME=str(tmp_path), **unset)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
