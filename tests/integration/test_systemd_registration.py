@@ -330,8 +330,9 @@ def test_any_user_can_print_the_system_units(machine: Machine) -> None:
     )
     shown = subprocess.run(
         [sys.executable, "-c", program, "service", "install", "--system", "--print"],
-        env=clean_environment(THREADS="", ENGINE_INDEX_URL=""), user="nobody", group=pwd.getpwnam("nobody").pw_gid, extra_groups=[],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env=clean_environment(THREADS="", ENGINE_INDEX_URL=""), cwd=ROOT,
+        user="nobody", group=pwd.getpwnam("nobody").pw_gid, extra_groups=[],
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (shown.returncode, shown.stderr) == (0, "")
     assert f"User={ACCOUNT_NAME}\n" in shown.stdout
