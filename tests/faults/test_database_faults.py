@@ -119,6 +119,7 @@ def test_exchanges_are_delivered_by_the_next_api_process_when_the_database_was_d
     assert database.recorded() == dict.fromkeys(["before", *ids], 1)
 
 
+@pytest.mark.slow
 def test_hanging_database_delays_only_requests_that_read_it(
     server: Server, database: StoppableDatabase, data_dir: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_move_takes_partitions_of_every_month_along(engine: Engine, target: str,
     assert len(_rows(target, query)) > 2
 
 
+@pytest.mark.slow
 def test_move_from_the_embedded_postgresql_and_back(engine: Engine, target: str) -> None:
     with temporary_data_dir() as source_dir, temporary_data_dir() as new_dir:
         for folder in (source_dir, new_dir):

@@ -85,6 +85,7 @@ def test_missing_database_or_role_is_refused(engine: Engine, folder: Path, parts
     require_refused(run_command(_url(engine, password, **parts), folder, "stats"), reason)
 
 
+@pytest.mark.slow
 def test_newer_schema_is_refused_by_both_versions(newer: str, folder: Path) -> None:
     sentence = f"the schema of {shown_address(newer)} (revision 9999) is of a newer version of this program"
     versions = f"this one, {VERSION}, knows revisions up to {newest_revision()}"

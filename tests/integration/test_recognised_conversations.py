@@ -219,6 +219,7 @@ def test_a_stream_that_a_kill_cut_off_is_continued(server: Server, data_dir: Pat
         wait_for(lambda: len(api.stored_messages(session)) == 4, "the interrupted turn and the next one")
 
 
+@pytest.mark.slow
 def test_what_another_process_has_answered_is_joined_by_the_writer(
     server: Server, data_dir: Path, database_url: str
 ) -> None:
@@ -258,6 +259,7 @@ def test_a_deleted_conversation_is_not_continued(server: Server, client: OpenAI)
     assert loop.session != former
 
 
+@pytest.mark.slow
 def test_another_process_on_the_same_data_forgets_what_was_deleted(
     server: Server, data_dir: Path, database_url: str
 ) -> None:
@@ -282,6 +284,7 @@ def test_another_process_on_the_same_data_forgets_what_was_deleted(
         assert raw.headers["X-Session-Id"] != former
 
 
+@pytest.mark.slow
 def test_another_process_continues_no_response_that_was_deleted(
     server: Server, data_dir: Path, database_url: str
 ) -> None:
