@@ -61,7 +61,6 @@ from mistral_api.responses.context_resolver import ContextResolver
 from mistral_api.responses.response_service import ResponseService
 from mistral_api.responses.response_store import ResponseStore
 from mistral_api.responses.shared_background import background_runner
-from mistral_api.security.addresses import is_loopback
 from mistral_api.security.audit import AuditLog, Source, shown_path
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
@@ -69,6 +68,7 @@ from mistral_api.security.limit_storage import rate_limits_from
 from mistral_api.security.request_head import RequestHead
 from mistral_api.security.shared_failures import failure_counter
 from mistral_api.settings import Settings
+from mistral_api.system.addresses import is_loopback
 from mistral_api.system.process_lock import ProcessLock
 from mistral_api.tracing.opening import open_tracer
 from mistral_api.tracing.trace import NO_TRACER, Tracer

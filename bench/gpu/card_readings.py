@@ -17,8 +17,8 @@ from bench.running import RunningStack
 from mistral_api.control.status import read_status
 from mistral_api.hardware.gpu import DECISION_SECONDS, GpuMonitor
 from mistral_api.hardware.nvml import GpuReading
+from mistral_api.system.byte_sizes import MIB
 
-MIB = 1 << 20
 OFFLOAD, READINGS, POWER = "where the model lies", "readings", "power at rest"
 POWER_SECONDS, SETTLE_SECONDS = 5.0, 8.0
 # Lines of llama.cpp's that say where it puts what (mistral_api/supervisor/load_report.py has their sources).

@@ -20,8 +20,8 @@ from pathlib import Path
 from bench.gpu.folders import PARCEL, ROOT, SOURCES, TOOLS, WHEELS
 from bench.gpu.sources import strip_sources
 from bench.programs import BenchmarkError
+from mistral_api.system.byte_sizes import MIB
 
-MIB = 1 << 20
 # What may be carried: the working tree, with the files that git does not know, and the parcel.
 MOST_BYTES = 64 * MIB
 PIP_SECONDS = 600

@@ -6,7 +6,6 @@ endpoint is split at its first colon, so there is no IPv6 address) and ggml/incl
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from mistral_api.errors import StartError
+from mistral_api.system.addresses import is_loopback
 from mistral_api.system.byte_sizes import format_size
 
 RPC_VARIABLE = "LLAMA_ARG_RPC"
@@ -50,10 +50,7 @@ class WorkerAddress:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower() == "localhost"
+        return is_loopback(self.host.lower())
 
 
 class WorkerHealth(TypedDict):
@@ -103,8 +100,8 @@ class RpcWorker:
             known.append(f"protocol {self.protocol}")
         return ", ".join(known)
 
-    def fields(self) -> WorkerFields:
-        """Return it for a JSON document."""
+    def health(self) -> WorkerHealth:
+        """Return what ``/health`` says of it."""
         return {
             "address": str(self.address),
             "state": self.state.value,
@@ -113,21 +110,11 @@ class RpcWorker:
             "devices": self.devices,
             "free_bytes": self.free_bytes,
             "total_bytes": self.total_bytes,
-            "local_endpoint": self.local_endpoint,
         }
 
-
-def worker_health(fields: WorkerFields) -> WorkerHealth:
-    """Return what ``/health`` says of a worker."""
-    return {
-        "address": fields["address"],
-        "state": fields["state"],
-        "problem": fields["problem"],
-        "protocol": fields["protocol"],
-        "devices": fields["devices"],
-        "free_bytes": fields["free_bytes"],
-        "total_bytes": fields["total_bytes"],
-    }
+    def fields(self) -> WorkerFields:
+        """Return it for the status file."""
+        return {**self.health(), "local_endpoint": self.local_endpoint}
 
 
 def worker_from_fields(fields: WorkerFields) -> RpcWorker:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mistral_api.embedded.engine.values import NO
 from mistral_api.settings import Settings
 
 UNIFIED, NOT_UNIFIED = "LLAMA_ARG_KV_UNIFIED", "LLAMA_ARG_NO_KV_UNIFIED"
@@ -20,7 +21,6 @@ IDLE_SLOTS = "LLAMA_ARG_CACHE_IDLE_SLOTS"
 # While llama.cpp computes an image it clears no idle slot where it lacks room, and fails ("failed to process mtmd
 # chunk"); and embeddings take slots that nobody waits for. Models that do either have a cache for each slot.
 _SPLIT_WITH = ("LLAMA_ARG_MMPROJ", "LLAMA_ARG_MMPROJ_URL", "LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_RERANKING")
-_NO = ("0", "false", "off", "disabled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +59,4 @@ def whole_context(settings: Settings, model_context: int | None, environment: Ma
 
 def is_shared(environment: Mapping[str, str]) -> bool:
     """Return whether a model server with this environment is asked for one cache."""
-    return environment.get(UNIFIED, "0").lower() not in _NO
+    return environment.get(UNIFIED, "0").lower() not in NO

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from mistral_api.api_keys.key_mirror import read_any_records
 from mistral_api.doctor.finding import Finding, ok, warning
-from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import ApiKey
 from mistral_api.settings import Settings
+from mistral_api.system.addresses import is_loopback
 from mistral_api.system.command_names import installed_command
 
 SOON_SECONDS = 7 * 86_400.0

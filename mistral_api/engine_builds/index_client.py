@@ -9,15 +9,16 @@ the index's URL go to that index alone, and are in no URL that anybody could log
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import time
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
 
+from mistral_api.downloads.client_environment import explain_unusable_environment
 from mistral_api.downloads.continued_download import BrokenOff
 from mistral_api.downloads.errors import DownloadError
+from mistral_api.system.addresses import is_loopback
 
 # Seconds: for a connection, and for each silence of the server.
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 30.0
@@ -44,7 +45,7 @@ class IndexClient:
     @property
     def is_unprotected(self) -> bool:
         """Whether the index is asked over a network without TLS."""
-        return self._plain_host is not None and not _is_this_machine(self._plain_host)
+        return self._plain_host is not None and not is_loopback(self._plain_host)
 
     @contextlib.contextmanager
     def answer(self, method: str, url: str, **headers: str) -> Iterator[httpx2.Response]:
@@ -80,19 +81,13 @@ class IndexClient:
 
     def _client(self) -> httpx2.Client:
         """Return a client for one request. Raises DownloadError for proxies and certificates that cannot be used."""
-        try:
+        with explain_unusable_environment():
             return httpx2.Client(
                 timeout=httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
                 follow_redirects=True,
                 headers={"accept-encoding": "identity"},
                 event_hooks={"request": [self._require_protected]},
             )
-        except OSError as error:
-            raise DownloadError(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}.") from error
-        except (ImportError, ValueError, httpx2.InvalidURL) as error:
-            raise DownloadError(
-                "The proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: give one such as http://host:3128."
-            ) from error
 
     def _require_protected(self, request: httpx2.Request) -> None:
         """Refuse to ask without TLS whoever the operator has not named so; each redirection comes here too."""
@@ -107,12 +102,6 @@ class IndexClient:
 def host_of(url: str) -> str:
     """Return the host of a URL, for messages, without a password that may be in it."""
     return urlsplit(url).netloc.rpartition("@")[2]
-
-
-def _is_this_machine(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 def _require_success(response: httpx2.Response, host: str) -> None:

@@ -21,6 +21,7 @@ from huggingface_hub import close_session, constants, get_hf_file_metadata, get_
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
+from mistral_api.downloads.client_environment import explain_unusable_environment
 from mistral_api.downloads.continued_download import BrokenOff, FileBody
 from mistral_api.downloads.errors import DownloadError
 from mistral_api.model_files.hub_errors import describe_error, explain_hub_errors
@@ -205,11 +206,5 @@ def _require_token() -> None:
 
 def _require_client() -> None:
     """Raise DownloadError where no HTTP client can be made with the environment's proxies and certificates."""
-    try:
+    with explain_unusable_environment():
         get_session()
-    except OSError as error:
-        raise DownloadError(f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}.") from error
-    except (ImportError, ValueError, httpx2.InvalidURL) as error:
-        raise DownloadError(
-            "The proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: give one such as http://host:3128."
-        ) from error

@@ -29,10 +29,10 @@ from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_path
 from mistral_api.registration.accounts import device_groups
 from mistral_api.registration.service import RegistrationError
-from mistral_api.security.addresses import is_loopback
 from mistral_api.settings import SettingError, Settings, load_settings, read_dotenv_file, setting_fields
 from mistral_api.settings.dotenv_file import LLAMA_PREFIXES
 from mistral_api.supervisor.engine import LLAMA_SERVER
+from mistral_api.system.addresses import is_loopback
 from mistral_api.system.exit_codes import ExitCode
 from mistral_api.system.files import is_root
 from mistral_api.system.processes import CommandOptions, error_lines, run_command

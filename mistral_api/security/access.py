@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mistral_api.errors import Forbidden, Unauthorized
-from mistral_api.security.addresses import is_loopback, parse_address
+from mistral_api.security.addresses import parse_address
 from mistral_api.security.api_key import ALL_SCOPES, DEFAULT_SCOPES, ApiKey, has_secret_form
 from mistral_api.security.credentials import sent_secret
 from mistral_api.security.hosts import host_name
@@ -22,6 +22,7 @@ from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.proxies import TrustedProxies, is_proxied
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
+from mistral_api.system.addresses import is_loopback
 from mistral_api.system.command_names import installed_command
 
 # The owner of what was recorded while no key existed, and of what is asked on this machine without one.

@@ -1,4 +1,4 @@
-"""Addresses of clients: which are this machine's own, and which of them belong to one client."""
+"""Addresses of clients: as proxies write them, and which of them belong to one client."""
 
 from __future__ import annotations
 
@@ -21,16 +21,6 @@ def parse_address(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-@lru_cache(maxsize=4096)
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own loopback."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host == "localhost"
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 @lru_cache(maxsize=4096)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from mistral_api.errors import ApiError, Unauthorized, Unavailable
 from mistral_api.security.access import AccessRule, Caller
-from mistral_api.security.addresses import is_loopback
 from mistral_api.security.failed_attempts import FailedAttempts, FailureCounter
 from mistral_api.security.hosts import HostRule
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.security.origins import OriginRule, is_preflight
 from mistral_api.security.request_head import RequestHead
 from mistral_api.settings import Settings
+from mistral_api.system.addresses import is_loopback
 
 # Paths that need no key: orchestrators ask them, and clients whether anybody is there. A test compares them with
 # ``web/operations.py``.

@@ -20,11 +20,11 @@ from mistral_api.api_keys.key_store import MadeKey, NewKey, create_key, discard_
 from mistral_api.database.errors import error_message, is_final
 from mistral_api.errors import InvalidRequest, StartError
 from mistral_api.security.access import LOCAL_OWNER
-from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import ALL_SCOPES
 from mistral_api.security.audit import KEY_CREATED, AuditLog
 from mistral_api.services import Services
 from mistral_api.settings import Settings
+from mistral_api.system.addresses import is_loopback
 from mistral_api.system.files import replace_file
 
 log = logging.getLogger(__name__)

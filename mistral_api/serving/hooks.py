@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mistral_api.errors import ApiError
-from mistral_api.security.addresses import is_loopback
 from mistral_api.security.request_head import RequestHead
+from mistral_api.system.addresses import is_loopback
 
 # Refuses a request by its head, before its body is read; None lets it pass.
 RefuseEarly = Callable[[RequestHead], ApiError | None]

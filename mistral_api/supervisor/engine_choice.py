@@ -22,19 +22,17 @@ import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 
 from mistral_api.downloads.errors import DownloadError
 from mistral_api.engine_builds.build_store import BuildStore
 from mistral_api.engine_builds.variants import Kind
 from mistral_api.hardware.drivers import may_have_card
 from mistral_api.settings import Settings
-from mistral_api.supervisor import launcher
 from mistral_api.supervisor.engine import LLAMA_SERVER
 from mistral_api.supervisor.events import Events
+from mistral_api.supervisor.process import spawn
 from mistral_api.system.command_names import installed_command
-from mistral_api.system.processes import NEW_GROUP, hold_group, kill_group, terminate_group
-from mistral_api.system.python_command import without_launcher
+from mistral_api.system.processes import kill_group, terminate_group
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ class EngineChoice:
         """``asked``: the kind that the operator names for this start and those to come; None: as remembered."""
         self._settings, self._asked = settings, asked
         self._store = BuildStore(settings.data_dir)
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._made, self._ended = threading.Event(), False
 
@@ -99,38 +97,22 @@ class EngineChoice:
     def _start(self, kind: Kind) -> bool:
         """Start the process that installs; return whether it runs."""
         command = [sys.executable, "-m", "mistral_api.cli", "engine", "install", kind, "--at-start"]
-        prefix: list[str] = []
-        if sys.platform == "linux":
-            prefix = [sys.executable, "-I", "-S", str(Path(launcher.__file__)), str(os.getpid())]
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-        program, variables = without_launcher(command, environment)
         try:
-            self._process = subprocess.Popen(
-                [*prefix, *program],
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,
-                creationflags=NEW_GROUP,
-            )
+            self._process = spawn(command, {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"})
         except OSError as error:
             log.error("the engine for the card cannot be chosen, and the CPU computes: %s", error)
             return False
-        hold_group(self._process)
         self._reader = threading.Thread(target=self._follow, args=(self._process, kind), name="engine-choice")
         self._reader.daemon = True
         self._reader.start()
         return True
 
-    def _follow(self, process: subprocess.Popen[str], kind: Kind) -> None:
+    def _follow(self, process: subprocess.Popen[bytes], kind: Kind) -> None:
         """Log what the process says, and what came of it."""
         problem = ""
         with process:
             for line in process.stdout or ():
-                text = line.strip()
+                text = line.decode(errors="replace").strip()
                 if text.startswith(_ERROR):
                     problem = text.removeprefix(_ERROR)
                 elif found := _LOG_LINE.fullmatch(text):

@@ -23,6 +23,7 @@ from mistral_api.model_files.served_model import ModelInfo, read_model
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine, choose_engine
 from mistral_api.system.addresses import connect_unix
+from mistral_api.system.byte_sizes import MIB
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 NEEDED_DISK_BYTES = 16 << 20
 # Connecting to a Unix socket takes no time, unless the program that listens is stuck.
 SOCKET_TIMEOUT_SECONDS = 2.0
-MIB = 1 << 20
 # With these llama.cpp has a template, whatever the model's file has, or no chats at all (tools/server/README.md).
 _TEMPLATE_VARIABLES = ("LLAMA_ARG_CHAT_TEMPLATE", "LLAMA_ARG_CHAT_TEMPLATE_FILE")
 _NO_CHAT_VARIABLES = ("LLAMA_ARG_EMBEDDINGS", "LLAMA_ARG_RERANKING", "LLAMA_ARG_POOLING")

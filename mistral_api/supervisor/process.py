@@ -77,7 +77,7 @@ class ServerProcess:
         keeps_traces: bool = False,
     ) -> None:
         """Start it, with our environment or the one given. Raises OSError. ``keeps_traces``: as in OutputLog."""
-        self._process = _spawn(command, environment)
+        self._process = spawn(command, environment)
         self.identity = identity_of(self._process.pid)
         self.output = output
         self._events = events
@@ -115,10 +115,11 @@ class ServerProcess:
         self._reader.join(timeout=KILL_SECONDS)
 
 
-def _spawn(command: Sequence[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
-    """Start a process that inherits nothing but its three standard streams (Popen closes the rest).
+def spawn(command: Sequence[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    """Start a process, in a group of its own, that inherits nothing but its three standard streams (Popen closes the
+    rest), and dies with us.
 
-    Its output is unbuffered.
+    Its output is unbuffered. Raises OSError.
     """
     prefix: list[str] = []
     if sys.platform == "linux":

@@ -236,8 +236,8 @@ class Supervisor:
         lost_worker = names_lost_worker(output.lines())
         if lost_worker:
             problem += "; a worker was lost"
-        if delay is None and preflight.engine.build_folder is not None:
-            raise _BuildUnusable(f"{problem} (restart {self._reporter.restarts})")
+        if delay is None:
+            _leave_card(preflight, f"{problem} (restart {self._reporter.restarts})")
         if delay is None and (result.end_reason is RunEndReason.HUNG or lost_worker):
             self._retry_slowly(problem, output)
             return
@@ -260,15 +260,12 @@ class Supervisor:
 
         With a build for a card it may be that build's fault: then raise _BuildUnusable.
         """
-        for_card = preflight.engine.build_folder is not None
         if result.could_not_start and preflight.engine.name == BUNDLED:
-            if for_card:
-                raise _BuildUnusable(problem)
+            _leave_card(preflight, problem)
             raise self._enter_fatal(StartError(own_names(_engine_sentence(output), self._spec.variable_prefix)), output)
         self._failed_loads += not (result.was_killed or names_lost_worker(output.lines()))
         if not self._was_ready and self._failed_loads >= MAX_FAILED_LOADS:
-            if for_card:
-                raise _BuildUnusable(problem)
+            _leave_card(preflight, problem)
             model = f"{self._spec.path_setting}: '{preflight.model.path}'"
             switches = " and ".join(switches_in_effect(os.environ, self._spec.variable_prefix, preflight.engine.name))
             sentence = f"{model} cannot be loaded{switches and f' with {switches}'}: {problem.rstrip('.')}."
@@ -314,6 +311,12 @@ class Supervisor:
         """Enter ``fatal``, and return the error for the caller to raise."""
         self._reporter.enter_fatal(str(error), output.lines() if output else [])
         return error
+
+
+def _leave_card(preflight: PreflightResult, problem: str) -> None:
+    """Raise _BuildUnusable where a build for a card is in use: the CPU's is tried before anything is given up."""
+    if preflight.engine.build_folder is not None:
+        raise _BuildUnusable(problem)
 
 
 def _restart_reason(result: RunResult) -> RestartReason:

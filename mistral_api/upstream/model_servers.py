@@ -10,7 +10,7 @@ from typing import NotRequired, TypedDict
 from mistral_api.constraints.gate import ConstraintGate
 from mistral_api.control.feedback import FeedbackWriter
 from mistral_api.control.placement import Placement
-from mistral_api.control.rpc_workers import WorkerHealth, worker_health
+from mistral_api.control.rpc_workers import WorkerHealth, worker_from_fields
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec, embedding_server_spec, main_server_spec
 from mistral_api.control.shared_cache import SharedCache
 from mistral_api.control.status import ModelServerStatus, State, StatusReader, read_status
@@ -319,7 +319,7 @@ def model_server_health(entry: ModelServerEntry) -> ModelServerHealth:
         "request_context_size": placement.request_context_size,
         "unified_cache": placement.unified_cache,
         "slots": count_slots(entry.client, may_sleep=spec.sleep_seconds is not None) if probe == "ready" else None,
-        "workers": [] if status is None else [worker_health(fields) for fields in status.rpc_workers],
+        "workers": [] if status is None else [worker_from_fields(fields).health() for fields in status.rpc_workers],
         "last_error": status.last_error if status else None,
     }
 

@@ -17,7 +17,7 @@ import requests
 from mistral_api.engine_builds.build_store import CPU, BuildStore, Choice, packaged_version
 from mistral_api.engine_builds.variants import Kind
 from mistral_api.settings import load_settings
-from mistral_api.supervisor import engine_choice
+from mistral_api.supervisor import engine_choice, process
 from mistral_api.supervisor.engine import choose_engine
 from mistral_api.supervisor.engine_choice import EngineChoice
 from mistral_api.supervisor.events import Events
@@ -128,7 +128,7 @@ def test_what_the_command_warns_of_is_a_warning_of_ours(
 ) -> None:
     lines = "2026-11-27T22:58:45.891Z WARNING a.b: the driver has not answered\n50 %\n2026-11-27 is a date"
     program = ([sys.executable, "-c", f"print({lines!r})"], dict(os.environ))
-    monkeypatch.setattr(engine_choice, "without_launcher", lambda _command, _environment: program)
+    monkeypatch.setattr(process, "without_launcher", lambda _command, _environment: program)
     _choose()
     said = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == engine_choice.__name__]
     assert said == [

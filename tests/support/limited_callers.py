@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import uuid4
 
 from mistral_api.security.access import Caller
-from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import DEFAULT_SCOPES, ApiKey, KeyLimits
+from mistral_api.system.addresses import is_loopback
 
 
 def caller_with_key(owner: str = "alice", address: str = "198.51.100.7", **limits: int) -> Caller:

@@ -10,11 +10,11 @@ import pytest
 
 from mistral_api.errors import Forbidden, Unauthorized, Unavailable
 from mistral_api.security.access import AccessRule, Caller, require_scope
-from mistral_api.security.addresses import is_loopback
 from mistral_api.security.api_key import ADMIN, ALL_SCOPES, DEFAULT_SCOPES, GRAMMAR, HISTORY, INFERENCE, new_secret
 from mistral_api.security.gate import Gate
 from mistral_api.security.key_ring import KeyRing
 from mistral_api.settings import Settings
+from mistral_api.system.addresses import is_loopback
 from tests.support.keys import key_record, key_ring
 from tests.support.request_heads import request_head
 

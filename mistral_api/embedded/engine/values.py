@@ -20,7 +20,8 @@ from mistral_api.embedded.engine.enumerations import PRIORITY, SPECULATION, Enum
 LARGEST_INT: Final = 2**31 - 1
 LARGEST_UNSIGNED: Final = 2**32 - 1
 
-_YES, _NO = ("1", "true", "on", "enabled"), ("0", "false", "off", "disabled")
+# llama.cpp's words for yes and no (common/arg.cpp, is_truthy and is_falsey).
+YES, NO = ("1", "true", "on", "enabled"), ("0", "false", "off", "disabled")
 # ggml's GGML_MAX_N_THREADS: the most threads, and the most processors in a mask.
 MOST_THREADS: Final = 512
 # llama.cpp's names of samplers and what it takes for them besides (common/sampling.cpp).
@@ -60,9 +61,9 @@ def read_text(text: str) -> str:
 
 def read_switch(text: str) -> bool:
     """Return whether one of llama.cpp's words means yes."""
-    if text.lower() not in _YES + _NO:
+    if text.lower() not in YES + NO:
         raise ValueError("on or off")
-    return text.lower() in _YES
+    return text.lower() in YES
 
 
 def read_opposite(text: str) -> bool:
