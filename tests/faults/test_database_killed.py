@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +14,14 @@ from filelock import FileLock
 from mistral_api.embedded.postgres import start_embedded_postgres
 from tests.support.databases import open_cursor
 from tests.support.error_shape import assert_error_shape
-from tests.support.processes import Server, postgres_processes, running_server, temporary_data_dir, wait_for
+from tests.support.processes import (
+    Server,
+    kill_processes,
+    postgres_processes,
+    running_server,
+    temporary_data_dir,
+    wait_for,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -44,9 +49,7 @@ def _ask(server: Server, session_id: str | None, **fields: Any) -> requests.Resp
 def _kill_postgres(server: Server) -> int:
     """Send SIGKILL to every PostgreSQL process at once, as a power failure does. Return the first one's number."""
     processes = postgres_processes(server.data_dir)
-    for process in processes:
-        if process.is_running():
-            os.kill(process.pid, signal.SIGKILL)
+    kill_processes(processes)
     psutil.wait_procs(processes, timeout=10)
     return processes[0].pid
 

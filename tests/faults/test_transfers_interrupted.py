@@ -25,7 +25,7 @@ from mistral_api.transfer import copying
 from mistral_api.transfer.stall_guard import StallGuard
 from tests.support.databases import open_cursor
 from tests.support.exchanges import make_exchange, question, reply
-from tests.support.processes import SCHEMA, processes_of, temporary_data_dir, wait_for
+from tests.support.processes import SCHEMA, kill_processes, postgres_processes, temporary_data_dir, wait_for
 from tests.support.transfers import (
     contents,
     empty_database,
@@ -51,9 +51,7 @@ class Cluster:
         self.url = self.running.url
 
     def kill(self) -> None:
-        for process in processes_of(self.data_dir):
-            if "postgres" in process.name():
-                process.send_signal(signal.SIGKILL)
+        kill_processes(postgres_processes(self.data_dir))
 
     def start(self) -> None:
         self.running = start_embedded_postgres(self.data_dir)

@@ -10,7 +10,7 @@ import requests
 
 from tests.support.metric_samples import scrape, value
 from tests.support.notify_listener import open_listener
-from tests.support.processes import launch_server, processes_of, wait_for
+from tests.support.processes import launch_server, programs_of, wait_for
 
 NOT_READY = "is not ready: no model server runs; bin/supervisor starts one. Requests get 503 until it is."
 CHAT = {"messages": [{"role": "user", "content": "Hello?"}]}
@@ -34,7 +34,7 @@ def test_api_only_serves_without_a_model_and_notifies_the_service_manager(data_d
         metrics = scrape(server.url)
         assert value(metrics, "model_server_metrics_up", server="model-server") == 0
         assert not [name for name, _ in metrics if name.startswith("llamacpp:")]
-        assert not [each for each in processes_of(data_dir) if "mistral_api.supervisor" in each.cmdline()]
+        assert not [each for each in programs_of(data_dir) if "mistral_api.supervisor" in each.command]
 
         assert server.stop() == 0
         assert manager.received().index("STOPPING=1") > manager.datagrams.index("READY=1")

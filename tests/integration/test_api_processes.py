@@ -28,6 +28,7 @@ from tests.support.processes import (
     STOP_SECONDS,
     Server,
     processes_of,
+    programs_of,
     temporary_data_dir,
     wait_for,
 )
@@ -261,5 +262,5 @@ def _count_of(data_dir: Path, request_id: str) -> int:
         return int(cursor.fetchall()[0][0])
 
 
-def _serving(data_dir: Path) -> list[Any]:
-    return [each for each in processes_of(data_dir) if any("mistral_api." in word for word in each.cmdline())]
+def _serving(data_dir: Path) -> list[list[str]]:
+    return [each.command for each in programs_of(data_dir) if any("mistral_api." in word for word in each.command)]

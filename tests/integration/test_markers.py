@@ -27,7 +27,7 @@ from tests.support.processes import (
     Server,
     clean_environment,
     free_port,
-    processes_of,
+    programs_of,
     running_server,
     temporary_data_dir,
 )
@@ -241,7 +241,7 @@ def _exposed(folder: Path, secrets: Secrets) -> list[str]:
 
 
 def _on_command_lines(server: Server, secrets: Secrets) -> set[str]:
-    lines = [" ".join(process.cmdline()) for process in processes_of(server.data_dir)]
+    lines = [" ".join(program.command) for program in programs_of(server.data_dir)]
     assert any("supervisor" in line for line in lines)
     assert any("engine" in line or "llama-server" in line for line in lines)
     return secrets.found_in("\n".join(lines))

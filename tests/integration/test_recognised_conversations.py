@@ -15,7 +15,7 @@ from openai import OpenAI
 
 from tests.support.databases import temporary_database
 from tests.support.openai_clients import openai_client
-from tests.support.processes import Server, processes_of, running_api, wait_for
+from tests.support.processes import Server, running_api, wait_for
 
 
 def served_model(client: OpenAI) -> str:
@@ -168,12 +168,6 @@ def database_url(server: Server) -> Iterator[str]:
         yield url
 
 
-def _kill(api: Server) -> None:
-    for process in processes_of(api.data_dir):
-        process.kill()
-    api.process.wait(timeout=20)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
 def test_a_conversation_is_recognised_after_a_restart(
@@ -184,7 +178,7 @@ def test_a_conversation_is_recognised_after_a_restart(
         loop.ask("Before the restart?")
         loop.ask("Still before?")
         if killed:
-            _kill(api)
+            api.kill()
     with api_beside(server, data_dir, database_url) as (api, client):
         loop.client = client
         wait_for(lambda: "are recognised if they are sent again" in api.log(), "what is stored is recognised")
@@ -208,7 +202,7 @@ def test_a_stream_that_a_kill_cut_off_is_continued(server: Server, data_dir: Pat
             for number, chunk in enumerate(stream):
                 received += chunk.choices[0].delta.content or ""
                 if number == 80:
-                    _kill(api)
+                    api.kill()
     messages += [{"role": "assistant", "content": received}, {"role": "user", "content": "Go on."}]
     with api_beside(server, data_dir, database_url) as (api, client):
         wait_for(lambda: "are recognised if they are sent again" in api.log(), "what is stored is recognised")

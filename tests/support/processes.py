@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import psutil
 import pytest
@@ -120,22 +120,43 @@ def read_key(data_dir: Path, server_name: str = MAIN_SERVER) -> str:
     return key_file(data_dir, server_name).read_text()
 
 
-def processes_of(data_dir: Path) -> list[psutil.Process]:
+class RunningProgram(NamedTuple):
+    """A process with what it was called when it was seen: later it may be gone, or a zombie that no longer says so."""
+
+    process: psutil.Process
+    name: str
+    command: list[str]
+
+
+def programs_of(data_dir: Path) -> list[RunningProgram]:
     """Return every live process that has this folder in its command line or environment."""
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            words = [*process.cmdline(), process.environ().get("DATA_DIR", "")]
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # a zombie raises the first, too
+            program = RunningProgram(process, process.name(), process.cmdline())
+            words = [*program.command, process.environ().get("DATA_DIR", "")]
             if process.pid != os.getpid() and any(str(data_dir) in word for word in words):
-                found.append(process)
+                found.append(program)
     return found
+
+
+def processes_of(data_dir: Path) -> list[psutil.Process]:
+    """Return the processes of this folder."""
+    return [program.process for program in programs_of(data_dir)]
 
 
 def postgres_processes(data_dir: Path) -> list[psutil.Process]:
     """Return the PostgreSQL server of this folder, its first process first, and its children."""
-    servers = [process for process in processes_of(data_dir) if "postgres" in process.name()]
+    servers = [program.process for program in programs_of(data_dir) if "postgres" in program.name]
     assert servers
     return servers + [child for process in servers for child in process.children(recursive=True)]
+
+
+def kill_processes(processes: Iterable[psutil.Process]) -> None:
+    """Send SIGKILL to those that still run: the death of one may end another."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @dataclass
@@ -205,9 +226,7 @@ class Server:
 
     def kill(self) -> None:
         """Send SIGKILL to every process of the stack."""
-        for process in processes_of(self.data_dir):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill_processes(processes_of(self.data_dir))
         self.process.wait(timeout=20)
 
 
@@ -245,9 +264,7 @@ def launch_server(data_dir: Path, *options: str, **settings: str) -> Iterator[Se
         try:
             process.wait(timeout=STOP_SECONDS)
         finally:
-            for left in processes_of(data_dir):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    left.kill()
+            kill_processes(processes_of(data_dir))
     assert_no_traceback(log_path, data_dir / "logs")
 
 

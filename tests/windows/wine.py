@@ -182,7 +182,11 @@ class WinePrefix:
         deadline = time.monotonic() + seconds
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
-        return [" ".join(process.cmdline()) for process in left if process.is_running()]
+        lines = []
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                lines.append(" ".join(process.cmdline()))
+        return lines
 
 
 def tail(text: str, lines: int = 25) -> str:
