@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.gpu.nvidia_smi import read_cards
 from bench.programs import BenchmarkError
 
 _LIBRARY_FOLDERS = ("lib64", "lib", "targets/x86_64-linux/lib", "lib64/stubs", "lib/stubs")
@@ -113,12 +114,7 @@ def _driver_options(places: Iterable[Path]) -> Iterator[str]:
 
 def compute_capability() -> str:
     """Return the first card's compute capability as CMake writes it, such as ``90``. Raises BenchmarkError."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        raise BenchmarkError("No card: there is no nvidia-smi here; --architecture says what to build for.")
-    command = [program, "--query-gpu=compute_cap", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    lines = done.stdout.split()
-    if done.returncode != 0 or not lines:
-        raise BenchmarkError(f"nvidia-smi shows no card: {(done.stderr or done.stdout).strip()[:300]}")
-    return lines[0].replace(".", "")
+    cards = read_cards()
+    if not cards:
+        raise BenchmarkError("nvidia-smi shows no card here; --architecture says what to build for.")
+    return cards[0].compute_capability.replace(".", "")

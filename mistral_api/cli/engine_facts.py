@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from mistral_api.control.server_environment import LLAMA_PREFIX
 from mistral_api.control.server_spec import server_specs
 from mistral_api.control.status import BUNDLED, State, read_status
-from mistral_api.embedded.engine.openmp import with_openmp
-from mistral_api.engine_builds.devices import Device, EngineBroken, build_environment, list_devices_of
+from mistral_api.engine_builds.devices import Device, EngineBroken, list_devices_of
 from mistral_api.engine_builds.variants import PACKAGE
 from mistral_api.errors import ModelServerError, StartError
 from mistral_api.settings import Settings
@@ -89,11 +86,9 @@ def _package_folder() -> Path:
 
 
 def _devices(engine: Engine) -> str:
-    """Return what the engine says that it can compute on. Its variables have no part in that."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(LLAMA_PREFIX)}
-    environment = build_environment(engine.build_folder, with_openmp(ours))
+    """Return what the engine says that it can compute on."""
     try:
-        return computes_on(list_devices_of(engine.command, environment))
+        return computes_on(list_devices_of(engine.command, engine.question_environment()))
     except EngineBroken as error:
         return f"unknown: {error}" if engine.name != BUNDLED else f"nothing: {error}"
 

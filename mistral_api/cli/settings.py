@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from dataclasses import Field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -26,7 +25,7 @@ from mistral_api.settings import (
     sentence_of,
     setting_fields,
 )
-from mistral_api.supervisor.engine import LLAMA_SERVER
+from mistral_api.supervisor.engine import llama_server_program
 
 _MASK = "***"
 
@@ -101,8 +100,7 @@ def _shown_settings(loaded: LoadedSettings, *, only_changed: bool) -> _ShownSett
 
 
 def _switches(in_force: Settings) -> list[SwitchVariable]:
-    bundled = in_force.llama_server_bin is None and shutil.which(LLAMA_SERVER) is None
-    return switch_variables(os.environ, bundled=bundled)
+    return switch_variables(os.environ, bundled=llama_server_program(in_force) is None)
 
 
 def _shown_switch(switch: SwitchVariable, loaded: LoadedSettings) -> _ShownSwitch:
@@ -199,7 +197,7 @@ def _meaning_of_none(declaration: Field[Any], in_force: Settings) -> str:
         "model_path": f"demo model, {_demo_path()}" if in_force.supervised else "none, since MODEL_SERVER_URL is set",
         "model_alias": ",".join(served_model_names(in_force)) if in_force.supervised else "as the model server has it",
         "embedding_model_alias": embedding_model.stem if embedding_model else "none",
-        "llama_server_bin": shutil.which(LLAMA_SERVER) or "bundled engine",
+        "llama_server_bin": str(llama_server_program(in_force) or "bundled engine"),
     }
     return used.get(declaration.name) or declaration.metadata["default_text"] or "none"
 

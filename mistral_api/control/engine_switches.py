@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mistral_api.control.server_environment import LLAMA_PREFIX
+from mistral_api.control.server_environment import EMBEDDING_PREFIX
 from mistral_api.control.status import BUNDLED
+from mistral_api.embedded.engine.flag import LLAMA_PREFIX
 from mistral_api.embedded.engine.switches import FLAGS
 from mistral_api.embedded.engine.switches.left_out import NO_TLS
 from mistral_api.embedded.engine.variables import VARIABLES, knows_variable, why_without_effect
-
-EMBEDDING_PREFIX: Final = f"EMBEDDING_{LLAMA_PREFIX}"
 
 # Switches that a setting of ours decides: the supervisor gives the flag, and a flag wins over its variable.
 _DECIDED: Final = {
@@ -103,14 +102,16 @@ def refused_switches(environment: Mapping[str, str], prefix: str) -> list[str]:
 
 
 def _why_without_effect(name: str, value: str, *, bundled: bool) -> str | None:
-    decided = _DECIDED_FOR_EMBEDDINGS if name.startswith(EMBEDDING_PREFIX) else _DECIDED
-    switch = name.removeprefix("EMBEDDING_").removeprefix(LLAMA_PREFIX)
+    prefix, decided = LLAMA_PREFIX, _DECIDED
+    if name.startswith(EMBEDDING_PREFIX):
+        prefix, decided = EMBEDDING_PREFIX, _DECIDED_FOR_EMBEDDINGS
+    switch = name.removeprefix(prefix)
     if switch in _REFUSED:
         return f"refused at the start: {_REFUSED[switch]}" if value.strip() else None
     if switch in decided:
         return f"{decided[switch]} decides that"
     reason = why_without_effect(LLAMA_PREFIX + switch) if bundled else _slip(LLAMA_PREFIX + switch)
-    return reason and own_names(reason, name[: -len(switch)])
+    return reason and own_names(reason, prefix)
 
 
 def _slip(variable: str) -> str | None:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from mistral_api.embedded.engine.flag import LLAMA_PREFIX
 from mistral_api.embedded.engine.openmp import with_openmp
 from mistral_api.settings import setting_fields
 
-LLAMA_PREFIX = "LLAMA_ARG_"
+# What begins a switch of llama.cpp's in our environment that is for the embedding server.
+EMBEDDING_PREFIX = f"EMBEDDING_{LLAMA_PREFIX}"
 KEY_VARIABLE = "LLAMA_API_KEY"
-SLEEP_VARIABLE = "LLAMA_ARG_SLEEP_IDLE_SECONDS"
+SLEEP_VARIABLE = f"{LLAMA_PREFIX}SLEEP_IDLE_SECONDS"
 
 # What closes a server to web pages. A build that does not know one of these variables ignores it. llama.cpp sends the
 # value of the first as Access-Control-Allow-Origin to every page, unless it is ``*`` or ``localhost``
@@ -78,6 +80,11 @@ def server_environment(ours: Mapping[str, str], prefix: str = LLAMA_PREFIX) -> d
 def llama_variables(ours: Mapping[str, str], prefix: str = LLAMA_PREFIX) -> dict[str, str]:
     """Return the variables that begin with ``prefix``, as llama.cpp knows them: ``LLAMA_ARG_*``."""
     return {LLAMA_PREFIX + name.removeprefix(prefix): value for name, value in ours.items() if name.startswith(prefix)}
+
+
+def without_switches(ours: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without ``LLAMA_ARG_*``: for an engine that is asked something, and is not to serve."""
+    return {name: value for name, value in ours.items() if not name.startswith(LLAMA_PREFIX)}
 
 
 def _is_needed(name: str) -> bool:

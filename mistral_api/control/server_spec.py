@@ -10,12 +10,13 @@ import os
 from dataclasses import dataclass, replace
 
 from mistral_api.control.server_environment import (
-    LLAMA_PREFIX,
+    EMBEDDING_PREFIX,
     SLEEP_VARIABLE,
     llama_variables,
     server_environment,
 )
 from mistral_api.control.shared_cache import with_shared_cache
+from mistral_api.embedded.engine.flag import LLAMA_PREFIX
 from mistral_api.model_files.companion_files import CompanionFile, companion_files
 from mistral_api.model_files.gguf import ranking_requested, read_pooling
 from mistral_api.settings import Settings
@@ -114,8 +115,7 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
     path = settings.embedding_model_path
     if path is None:
         return None
-    prefix = f"EMBEDDING_{LLAMA_PREFIX}"
-    pooling = read_pooling(path, llama_variables(os.environ, prefix))
+    pooling = read_pooling(path, llama_variables(os.environ, EMBEDDING_PREFIX))
     longest_input = _longest_input(settings.embedding_context_size, pooling.context_size)
     own = replace(
         settings,
@@ -138,7 +138,7 @@ def embedding_server_spec(settings: Settings) -> ServerSpec | None:
         flags=("--embeddings", *pooling.flags, "-ub", str(longest_input)),
         whole_input_batches=True,
         is_reranker=pooling.is_reranker,
-        variable_prefix=prefix,
+        variable_prefix=EMBEDDING_PREFIX,
         taken_port=settings.model_server_port if settings.supervised else None,
     )
 

@@ -12,12 +12,10 @@ import psutil
 from mistral_api.control.attention import BASE_MODEL, idle_card_attention
 from mistral_api.control.placement import Placement
 from mistral_api.control.rpc_workers import worker_addresses
-from mistral_api.control.server_environment import LLAMA_PREFIX, server_environment
+from mistral_api.control.server_environment import server_environment
 from mistral_api.control.server_spec import ServerSpec, server_specs
 from mistral_api.control.status import BUNDLED, ModelServerStatus, State, read_status
 from mistral_api.doctor.finding import Finding, failure, ok, warning
-from mistral_api.embedded.engine.openmp import with_openmp
-from mistral_api.engine_builds.devices import build_environment
 from mistral_api.errors import StartError
 from mistral_api.hardware.gpu import GpuMonitor
 from mistral_api.hardware.nvml import Card
@@ -61,11 +59,9 @@ def _engine(settings: Settings) -> Engine:
 
 
 def _load_error(engine: Engine) -> str | None:
-    """Return why the bundled engine cannot load its library, or None. Its variables have no part in that."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(LLAMA_PREFIX)}
-    environment = build_environment(engine.build_folder, with_openmp(ours))
+    """Return why the bundled engine cannot load its library, or None."""
     try:
-        done = run_command([*engine.command, "--version"], IMPORT_SECONDS, env=environment)
+        done = run_command([*engine.command, "--version"], IMPORT_SECONDS, env=engine.question_environment())
     except subprocess.TimeoutExpired:
         return f"no end within {IMPORT_SECONDS:.0f} s"
     return None if done.returncode == ExitCode.OK else error_lines(done)[-1].removeprefix("error: ")

@@ -8,6 +8,7 @@ needs a driver as new as the toolkit.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,15 @@ class Kind(StrEnum):
     CUDA = "cuda"
     VULKAN = "vulkan"
     CPU = "cpu"
+
+
+def add_engine_option(parser: ArgumentParser) -> None:
+    """Let a command that starts the engine take ``--engine KIND``."""
+    parser.add_argument(
+        "--engine",
+        choices=[kind.value for kind in Kind],
+        help="what the bundled engine computes on from now on: auto (a card where there is one), cuda, vulkan or cpu",
+    )
 
 
 @dataclass(frozen=True, slots=True)

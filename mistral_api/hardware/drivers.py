@@ -6,7 +6,6 @@ process of its own (``vulkan.py``); both are waited for a limited time.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from mistral_api.hardware.gpu import DECISION_SECONDS
 from mistral_api.hardware.nvml import LIBRARY as NVML
-from mistral_api.hardware.nvml import NvidiaDriver, NvmlSession
+from mistral_api.hardware.nvml import NvidiaDriver, NvmlSession, can_load
 from mistral_api.hardware.vulkan import LIBRARY as VULKAN
 from mistral_api.hardware.vulkan import VulkanCard
 
@@ -36,15 +35,7 @@ def may_have_card() -> bool:
     if sys.platform == "win32":
         system = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32")
         return (system / "nvml.dll").exists() or (system / VULKAN).exists()
-    return _can_load(NVML) or (any(RENDER_NODES.glob("renderD*")) and _can_load(VULKAN))
-
-
-def _can_load(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
+    return can_load(NVML) or (any(RENDER_NODES.glob("renderD*")) and can_load(VULKAN))
 
 
 def read_nvidia_driver(seconds: float = DECISION_SECONDS) -> NvidiaDriver | None:

@@ -222,10 +222,13 @@ class NvmlSession:
 
 def _has_library() -> bool:
     """Return whether the driver's library can be loaded; where that is not known, True."""
-    if sys.platform == "win32":
-        return True
+    return sys.platform == "win32" or can_load(LIBRARY)
+
+
+def can_load(library: str) -> bool:
+    """Return whether this process can load a library of a driver."""
     try:
-        ctypes.CDLL(LIBRARY)
+        ctypes.CDLL(library)
     except OSError:
         return False
     return True

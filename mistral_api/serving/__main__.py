@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mistral_api.engine_builds.variants import Kind
+from mistral_api.engine_builds.variants import add_engine_option
 from mistral_api.errors import StartError
 from mistral_api.serving.interpreter import keep_for_good, set_for_serving
 from mistral_api.serving.stack import Stack
@@ -60,11 +60,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--api-only", action="store_true", help="run the API alone; the model server is run by bin/supervisor"
     )
     parser.add_argument("--retry-gpu", action="store_true", help="try what did not fit into memory last time again")
-    parser.add_argument(
-        "--engine",
-        choices=[kind.value for kind in Kind],
-        help="what the bundled engine computes on from now on: auto (a card where there is one), cuda, vulkan or cpu",
-    )
+    add_engine_option(parser)
     return parser.parse_args(arguments)
 
 

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from mistral_api.control.server_spec import server_specs
 from mistral_api.control.status import State, read_status_file, supervisor_lock_file
-from mistral_api.engine_builds.variants import Kind
+from mistral_api.engine_builds.variants import Kind, add_engine_option
 from mistral_api.errors import StartError
 from mistral_api.settings import SettingError, Settings, load_settings, warn_of_misspellings
 from mistral_api.supervisor.engine_choice import EngineChoice
@@ -75,11 +75,7 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="try the GPU_LAYERS and CONTEXT_SIZE that were asked for again, although they did not fit last time",
     )
-    parser.add_argument(
-        "--engine",
-        choices=[kind.value for kind in Kind],
-        help="what the bundled engine computes on from now on: auto (a card where there is one), cuda, vulkan or cpu",
-    )
+    add_engine_option(parser)
     commands = parser.add_subparsers(dest="command")
     status = commands.add_parser("status", help="say how the model server is")
     status.add_argument("--json", action="store_true", help="as JSON")

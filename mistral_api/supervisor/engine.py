@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mistral_api.control.engine_switches import flags_without_variable
-from mistral_api.control.server_environment import LLAMA_PREFIX
+from mistral_api.control.server_environment import without_switches
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import BUNDLED
-from mistral_api.embedded.engine.openmp import LIBRARY, packaged_openmp, system_has_openmp
+from mistral_api.embedded.engine.openmp import LIBRARY, packaged_openmp, system_has_openmp, with_openmp
 from mistral_api.engine_builds.build_store import Build, BuildStore
-from mistral_api.engine_builds.devices import BUNDLED_COMMAND
+from mistral_api.engine_builds.devices import BUNDLED_COMMAND, build_environment
 from mistral_api.engine_builds.variants import PACKAGE
 from mistral_api.errors import StartError
 from mistral_api.model_files.served_model import served_model_names
@@ -68,6 +68,10 @@ class Engine:
         """Whether it may compute on a graphics card. The bundled engine's build for the processor does not."""
         return self.name != BUNDLED or self.build_folder is not None
 
+    def question_environment(self) -> dict[str, str]:
+        """Return the environment in which it is asked for its version or devices. Switches have no part in that."""
+        return build_environment(self.build_folder, with_openmp(without_switches(os.environ)))
+
 
 def system_fingerprint(engine: Engine, configuration: str) -> str:
     """Return what responses say of what has generated them (OpenAI's ``system_fingerprint``).
@@ -84,14 +88,21 @@ def choose_engine(settings: Settings, stop_requested: Callable[[], bool]) -> Eng
 
     Raises StartError for a program that does not run, and StopRequested.
     """
+    program = llama_server_program(settings)
+    if program is None:
+        return _bundled_engine(BuildStore(settings.data_dir))
+    label = f"The llama-server on PATH ('{program}')"
     if settings.llama_server_bin is not None:
-        return _check_program(
-            settings.llama_server_bin, f"LLAMA_SERVER_BIN: '{settings.llama_server_bin}'", stop_requested
-        )
+        label = f"LLAMA_SERVER_BIN: '{program}'"
+    return _check_program(program, label, stop_requested)
+
+
+def llama_server_program(settings: Settings) -> Path | None:
+    """Return the llama-server that is started: LLAMA_SERVER_BIN, else the one on PATH; None for the bundled engine."""
+    if settings.llama_server_bin is not None:
+        return settings.llama_server_bin
     found = shutil.which(LLAMA_SERVER)
-    if found is not None:
-        return _check_program(Path(found), f"The llama-server on PATH ('{found}')", stop_requested)
-    return _bundled_engine(BuildStore(settings.data_dir))
+    return None if found is None else Path(found)
 
 
 def _bundled_engine(store: BuildStore) -> Engine:
@@ -128,10 +139,9 @@ def bundled_engine(build: Build) -> Engine:
 
 def _check_program(program: Path, label: str, stop_requested: Callable[[], bool]) -> Engine:
     """Return the engine of this program once it has shown that it runs. ``label`` begins the sentences of errors."""
-    # Its own variables have no part in that. With LLAMA_ARG_RPC it would connect to the workers.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(LLAMA_PREFIX)}
     try:
-        exit_code, output = _run([str(program), "--version"], environment, stop_requested)
+        # With LLAMA_ARG_RPC it would connect to the workers.
+        exit_code, output = _run([str(program), "--version"], without_switches(os.environ), stop_requested)
     except OSError as error:
         raise StartError(f"{label} does not run: {error.strerror}; give the path of a llama-server.") from error
     except TimeoutError as error:

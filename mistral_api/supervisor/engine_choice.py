@@ -15,7 +15,6 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -28,7 +27,7 @@ from mistral_api.engine_builds.build_store import BuildStore
 from mistral_api.engine_builds.variants import Kind
 from mistral_api.hardware.drivers import may_have_card
 from mistral_api.settings import Settings
-from mistral_api.supervisor.engine import LLAMA_SERVER
+from mistral_api.supervisor.engine import llama_server_program
 from mistral_api.supervisor.events import Events
 from mistral_api.supervisor.process import spawn
 from mistral_api.system.command_names import installed_command
@@ -83,7 +82,7 @@ class EngineChoice:
         settings = self._settings
         if not settings.supervised:  # a server of embeddings alone
             return None
-        if settings.llama_server_bin is not None or shutil.which(LLAMA_SERVER) is not None:
+        if llama_server_program(settings) is not None:
             if self._asked is not None:
                 log.warning("--engine %s has no effect: a llama-server serves, not the bundled engine", self._asked)
             return None

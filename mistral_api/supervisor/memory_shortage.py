@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
-# The messages name a buffer's type: CUDA0, ROCm0, Vulkan1, SYCL0, Metal, and of a worker
-# RPC0[10.0.0.2:50052]. The machine's own are CPU, CPU_REPACK and
-# the pinned CUDA_Host.
+# The messages name a buffer's type: CUDA0, ROCm0, Vulkan1, SYCL0, Metal, and of a worker RPC0[10.0.0.2:50052]. The
+# machine's own are CPU, CPU_REPACK and the pinned CUDA_Host.
 _DEVICE_SHORTAGE = re.compile(
     r"cudaMalloc failed|CUDA error: out of memory|hipMalloc failed|ROCm error: out of memory"
     r"|OutOfDeviceMemory|Device memory allocation of size \d+ failed|exceeds device (buffer|memory)"

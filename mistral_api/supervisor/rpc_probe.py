@@ -49,9 +49,7 @@ class WorkerProbes:
                 self._running[worker.address] = _Probe(worker, may_wait=self._may_wait, may_release=self._may_release)
         probes = [self._running[worker.address] for worker in workers]
         deadline = time.monotonic() + PROBE_SECONDS
-        while not all(probe.has_ended for probe in probes) and time.monotonic() < deadline and not stop_requested():
-            if all(probe.has_result for probe in probes):
-                break
+        while not all(probe.is_answered for probe in probes) and time.monotonic() < deadline and not stop_requested():
             time.sleep(_POLL_SECONDS)
         found = tuple(probe.result() for probe in probes)
         self._running = {address: probe for address, probe in self._running.items() if not probe.has_ended}
@@ -110,8 +108,9 @@ class _Probe:
         return not self._thread.is_alive()
 
     @property
-    def has_result(self) -> bool:
-        return self._result is not None
+    def is_answered(self) -> bool:
+        """Whether anything is known of the worker, or nothing more will be."""
+        return self._result is not None or self.has_ended
 
     def result(self) -> RpcWorker:
         """Return what was found so far."""

@@ -20,9 +20,10 @@ from mistral_api.control.rpc_workers import (
     worker_addresses,
     worker_from_fields,
 )
-from mistral_api.control.server_environment import LLAMA_PREFIX, llama_variables
+from mistral_api.control.server_environment import llama_variables
 from mistral_api.control.server_spec import ServerSpec
 from mistral_api.control.status import BUNDLED, ModelServerStatus, State
+from mistral_api.embedded.engine.flag import LLAMA_PREFIX
 from mistral_api.errors import StartError
 from mistral_api.supervisor.engine import Engine, refused_workers
 from mistral_api.supervisor.events import Events

@@ -37,9 +37,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mistral_api.control.feedback import Feedback
-from mistral_api.control.server_environment import CLOSED_TO_PAGES, LLAMA_PREFIX
+from mistral_api.control.server_environment import CLOSED_TO_PAGES
 from mistral_api.control.server_spec import MAIN_SERVER, ServerSpec
 from mistral_api.control.status import status_file
+from mistral_api.embedded.engine.flag import LLAMA_PREFIX
 from mistral_api.model_files.gguf import parse_split_name
 from mistral_api.settings import Settings
 from mistral_api.supervisor.engine import Engine

@@ -100,8 +100,7 @@ class Supervisor:
             preflight, output = self._prepare()
         except StopRequested:
             if self._reporter.state is State.STARTING:
-                self._reporter.enter(State.STOPPING)
-                self._enter_stopped()
+                self._stop_without_server()
             return
         except StartError as error:
             raise self._enter_fatal(error) from None
@@ -184,8 +183,7 @@ class Supervisor:
         except StartError as error:
             raise self._enter_fatal(error) from None
         if self._events.stop_requested:
-            self._reporter.enter(State.STOPPING)
-            self._enter_stopped()
+            self._stop_without_server()
         return not self._events.stop_requested
 
     def _start(self, command: list[str], preflight: PreflightResult, output: OutputLog) -> ServerProcess:
@@ -296,10 +294,14 @@ class Supervisor:
 
     def _restart_unless_stopped(self, reason: RestartReason) -> None:
         if self._events.stop_requested:
-            self._reporter.enter(State.STOPPING)
-            self._enter_stopped()
+            self._stop_without_server()
         else:
             self._reporter.count_restart(reason)
+
+    def _stop_without_server(self) -> None:
+        """End in order where no server runs."""
+        self._reporter.enter(State.STOPPING)
+        self._enter_stopped()
 
     def _enter_stopped(self) -> None:
         self._reporter.enter(State.STOPPED)

@@ -13,6 +13,7 @@ from tests.support.databases import temporary_database
 from tests.support.model_hub import ModelHub, model_hub
 from tests.support.model_pulls import CONTENT, REPO
 from tests.support.processes import Server
+from tests.support.supervisor_process import MisbehavingEngine, install_misbehaving_engine
 
 
 @pytest.fixture
@@ -20,6 +21,12 @@ def database_url(server: Server, request: pytest.FixtureRequest) -> Iterator[str
     """A database for one test beside that of the shared server."""
     with temporary_database(server, request.module.__name__.rpartition(".")[2]) as url:
         yield url
+
+
+@pytest.fixture
+def engine(data_dir: Path) -> MisbehavingEngine:
+    """A llama-server that misbehaves."""
+    return install_misbehaving_engine(data_dir.parent / "engine")
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ from mistral_api.control.status import read_status
 from tests.support.error_shape import assert_error_shape
 from tests.support.processes import Server, free_port, running_server, wait_for
 from tests.support.reranker_model import write_reranker
-from tests.support.supervisor_process import install_misbehaving_engine
+from tests.support.supervisor_process import MisbehavingEngine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a script as the model server")
 
 
-def test_three_failed_generations_in_a_row_restart_a_healthy_looking_model_server(data_dir: Path) -> None:
-    engine = install_misbehaving_engine(data_dir.parent / "engine")
+def test_three_failed_generations_in_a_row_restart_a_healthy_looking_model_server(
+    data_dir: Path, engine: MisbehavingEngine
+) -> None:
     with running_server(data_dir, MODEL_ALIAS="fake", **engine.settings("fine")) as server:
         first = server.health()["model_server"]
         assert first["state"] == "ready"
@@ -33,8 +34,9 @@ def test_three_failed_generations_in_a_row_restart_a_healthy_looking_model_serve
         assert "Compute error" in status.last_restarts[0].reason
 
 
-def test_failing_embedding_server_is_restarted_without_the_main_model_server(data_dir: Path) -> None:
-    engine = install_misbehaving_engine(data_dir.parent / "engine")
+def test_failing_embedding_server_is_restarted_without_the_main_model_server(
+    data_dir: Path, engine: MisbehavingEngine
+) -> None:
     path, port = write_reranker(data_dir.parent / "tiny.gguf"), str(free_port())
     second = {"EMBEDDING_MODEL_PATH": str(path), "EMBEDDING_SERVER_PORT": port}
     with running_server(data_dir, MODEL_ALIAS="fake", **second, **engine.settings("fine")) as server:

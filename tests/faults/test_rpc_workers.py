@@ -16,18 +16,11 @@ from tests.support.processes import wait_for
 from tests.support.rpc_worker import StandInWorker, stand_in_worker
 from tests.support.supervisor_process import (
     MisbehavingEngine,
-    install_misbehaving_engine,
     run_supervisor_to_end,
     running_supervisor,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and scripts")
-
-
-@pytest.fixture
-def engine(data_dir: Path) -> MisbehavingEngine:
-    """A llama-server that misbehaves."""
-    return install_misbehaving_engine(data_dir.parent / "engine")
 
 
 def waiting_for(data_dir: Path, words: str) -> ModelServerStatus:

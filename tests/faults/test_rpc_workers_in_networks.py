@@ -87,6 +87,12 @@ def _wait_until_used(server: Server) -> None:
     wait_for(used, "a server that uses its workers", 90)
 
 
+def _require_same_answer(server: Server, alone: str) -> None:
+    """Wait until the workers are used, and check that the answer is that of one machine alone."""
+    _wait_until_used(server)
+    assert _answer(server) == alone
+
+
 def _lose_while_generating(server: Server, session: str, lose: Any) -> None:
     """Begin a stream, lose a worker, and see the stream's end and its record."""
     body = ASKED | {"stream": True, "max_tokens": 900, "ignore_eos": True, "session_id": session}
@@ -125,8 +131,7 @@ def test_stand_in_says_what_a_real_worker_says(workers: list[NetworkedWorker]) -
 
 
 def test_two_machines_answer_as_one_and_are_shown(server: Server, workers: list[NetworkedWorker], alone: str) -> None:
-    _wait_until_used(server)
-    assert _answer(server) == alone
+    _require_same_answer(server, alone)
     shown = {each["address"]: each["protocol"] for each in _model_server(server)["workers"]}
     assert shown.keys() == {worker.address for worker in workers}
     assert "a worker's port has no protection" in server.log()
@@ -136,8 +141,7 @@ def test_worker_that_is_killed_is_waited_for(server: Server, workers: list[Netwo
     _lose_while_generating(server, "killed-worker", workers[0].kill)
     _wait_for_worker(server, workers[0], "away")
     workers[0].start()
-    _wait_until_used(server)
-    assert _answer(server) == alone
+    _require_same_answer(server, alone)
 
 
 def test_worker_that_dies_while_nobody_asks_is_noticed(
@@ -146,8 +150,7 @@ def test_worker_that_dies_while_nobody_asks_is_noticed(
     workers[1].kill()
     _wait_for_worker(server, workers[1], "away")
     workers[1].start()
-    _wait_until_used(server)
-    assert _answer(server) == alone
+    _require_same_answer(server, alone)
 
 
 def test_worker_behind_a_cut_cable_is_a_hang_and_used_again(
@@ -156,8 +159,7 @@ def test_worker_behind_a_cut_cable_is_a_hang_and_used_again(
     _lose_while_generating(server, "cut-worker", workers[1].cut_cable)
     _wait_for_worker(server, workers[1], "away")
     workers[1].connect_cable()
-    _wait_until_used(server)
-    assert _answer(server) == alone
+    _require_same_answer(server, alone)
 
 
 def test_worker_that_is_stopped_is_a_hang_and_used_again(
@@ -166,5 +168,4 @@ def test_worker_that_is_stopped_is_a_hang_and_used_again(
     _lose_while_generating(server, "stopped-worker", lambda: workers[0].signal(signal.SIGSTOP))
     _wait_for_worker(server, workers[0], "busy")
     workers[0].signal(signal.SIGCONT)
-    _wait_until_used(server)
-    assert _answer(server) == alone
+    _require_same_answer(server, alone)

@@ -22,18 +22,11 @@ from tests.support.processes import free_port, processes_of, wait_for
 from tests.support.supervisor_process import (
     MisbehavingEngine,
     SupervisorProcess,
-    install_misbehaving_engine,
     run_supervisor_to_end,
     running_supervisor,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and scripts")
-
-
-@pytest.fixture
-def engine(data_dir: Path) -> MisbehavingEngine:
-    """A llama-server that misbehaves."""
-    return install_misbehaving_engine(data_dir.parent / "engine")
 
 
 @pytest.mark.parametrize(

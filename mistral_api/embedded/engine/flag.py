@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mistral_api.embedded.engine.values import Reader, read_opposite, read_switch
 
-VARIABLE_PREFIX = "LLAMA_ARG_"
+LLAMA_PREFIX = "LLAMA_ARG_"
 _NEGATIVE_PREFIX = "LLAMA_ARG_NO_"
 
 
@@ -45,14 +45,14 @@ class Flag:
     @property
     def variable(self) -> str:
         """Its environment variable: llama.cpp's, or where it has none the name of the flag with the same prefix."""
-        return self.llama_variable or VARIABLE_PREFIX + self.name.lstrip("-").upper().replace("-", "_")
+        return self.llama_variable or LLAMA_PREFIX + self.name.lstrip("-").upper().replace("-", "_")
 
     @property
     def negative_variable(self) -> str | None:
         """The variable whose mere presence switches it off, as llama.cpp has it (common/arg.cpp)."""
-        if not self.off or not self.variable.startswith(VARIABLE_PREFIX):
+        if not self.off or not self.variable.startswith(LLAMA_PREFIX):
             return None
-        return self.variable.replace(VARIABLE_PREFIX, _NEGATIVE_PREFIX, 1)
+        return self.variable.replace(LLAMA_PREFIX, _NEGATIVE_PREFIX, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Final
 
-from mistral_api.embedded.engine.flag import VARIABLE_PREFIX
+from mistral_api.embedded.engine.flag import LLAMA_PREFIX
 from mistral_api.embedded.engine.switches import FLAGS
 from mistral_api.embedded.engine.switches.left_out import FORMER_FLAGS, FORMER_VARIABLES, LEFT_OUT, SILENT_VARIABLES
 
@@ -20,7 +20,7 @@ _REASONS: Final = {name: group.reason for group in LEFT_OUT for name in (*group.
 
 def why_without_effect(variable: str) -> str | None:
     """Return why a variable has no effect on the bundled engine, or None where it has one or is none of llama.cpp's."""
-    if variable in VARIABLES | SILENT_VARIABLES or not variable.startswith(VARIABLE_PREFIX):
+    if variable in VARIABLES | SILENT_VARIABLES or not variable.startswith(LLAMA_PREFIX):
         return None
     if variable in FORMER_VARIABLES:
         return f"it is called {FORMER_VARIABLES[variable]} now"
